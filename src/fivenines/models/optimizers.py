@@ -1,0 +1,86 @@
+"""AdamW with its parameter groups, and the learning rate as a function of progress."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from fivenines.models.training_config import Decay
+
+__all__ = ["layer_depth", "learning_rate_factor", "make_optimizer", "parameter_groups"]
+
+_LAYER = re.compile(
+    r"(?:^|\.)(?:layers?|h|blocks?)\.(\d+)\."
+)  # encoder.layer.3., model.layers.3., transformer.h.3.
+_EMBEDDING = re.compile(r"(?:^|[._])(?:\w*embed\w*|wte|wpe)\.")
+
+
+def layer_depth(name: str, layers: int) -> int:
+    """0 for embeddings, 1 to ``layers`` for the layers in order, ``layers + 1`` for all that comes after
+    them.
+    """
+    if match := _LAYER.search(name):
+        return int(match.group(1)) + 1
+    return 0 if _EMBEDDING.search(name) else layers + 1
+
+
+def _count_layers(names: Iterable[str]) -> int:
+    return max((int(m.group(1)) + 1 for name in names if (m := _LAYER.search(name))), default=0)
+
+
+def parameter_groups(
+    model: nn.Module,
+    *,
+    learning_rate: float,
+    weight_decay: float,
+    layer_decay: float = 1.0,
+    head_learning_rate: float | None = None,
+) -> list[dict[str, Any]]:
+    """Groups for the optimizer: no decay on biases and norms, and a learning rate that falls towards the
+    input.
+
+    A parameter k layers below the top learns at ``learning_rate * layer_decay ** k`` (Howard and Ruder 2018,
+    arXiv 1801.06146, section 3.2, "discriminative fine-tuning"). The head is what stands outside
+    ``model.base_model_prefix`` in a transformers model; it learns at ``head_learning_rate`` where one is
+    given. Frozen parameters stay out.
+    """
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    layers = _count_layers(name for name, _ in named)
+    prefix = getattr(model, "base_model_prefix", "")
+    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    for name, parameter in named:
+        rate = learning_rate * layer_decay ** (layers + 1 - layer_depth(name, layers))
+        if head_learning_rate is not None and prefix and not name.startswith(f"{prefix}."):
+            rate = head_learning_rate
+        decay = weight_decay if parameter.ndim > 1 else 0.0
+        group = groups.setdefault((rate, decay), {"params": [], "lr": rate, "weight_decay": decay})
+        group["params"].append(parameter)
+    for group in groups.values():
+        group["initial_lr"] = group["lr"]
+    return list(groups.values())
+
+
+def make_optimizer(
+    groups: list[dict[str, Any]], betas: tuple[float, float] = (0.9, 0.999)
+) -> torch.optim.AdamW:
+    """AdamW (Loshchilov and Hutter 2019) over :func:`parameter_groups`."""
+    return torch.optim.AdamW(groups, betas=betas, eps=1e-8, fused=True)
+
+
+def learning_rate_factor(progress: float, warmup: float, decay: Decay) -> float:
+    """The share of the full learning rate at ``progress`` in [0, 1] of the training; ``warmup`` is a share
+    too.
+    """
+    if progress < warmup:
+        return progress / warmup
+    left = max(0.0, (1 - progress) / (1 - warmup))
+    if decay == "linear":
+        return left
+    if decay == "cosine":
+        return 0.5 * (1 - math.cos(math.pi * left))
+    return 1.0
