@@ -1,0 +1,79 @@
+"""What every statistic asks of its input, said in one sentence when it does not hold."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any, SupportsIndex
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fivenines.errors import ConfigError, DataError, sentence
+
+__all__ = ["bool_array", "check_level", "check_rate", "count", "value_array", "weight_array"]
+
+
+def check_level(level: float, name: str = "level") -> float:
+    """A confidence level, strictly between 0 and 1. Raises ConfigError."""
+    if not 0.0 < level < 1.0:  # false for NaN too
+        raise ConfigError(sentence(name, "must lie strictly between 0 and 1", level, "Write 0.95, not 95."))
+    return float(level)
+
+
+def check_rate(rate: float, name: str = "rate") -> float:
+    """A rate, strictly between 0 and 1. Raises ConfigError."""
+    if not 0.0 < rate < 1.0:
+        raise ConfigError(sentence(name, "must lie strictly between 0 and 1", rate))
+    return float(rate)
+
+
+def count(value: SupportsIndex, name: str) -> int:
+    """A whole number, 0 or more. Raises DataError."""
+    try:
+        whole = operator.index(value)
+    except TypeError:
+        raise DataError(sentence(name, "must be a whole number", value)) from None
+    if whole < 0:
+        raise DataError(sentence(name, "must not be negative", whole))
+    return whole
+
+
+def bool_array(values: ArrayLike, name: str, n: int | None = None) -> NDArray[np.bool_]:
+    """Booleans, or numbers that are all 0 or 1, as a flat array of ``n``. Raises DataError."""
+    array = _flat(values, name, n)
+    if array.dtype == np.bool_:
+        return array
+    wrong = array[~np.isin(array, (0, 1))]
+    if wrong.size:
+        raise DataError(sentence(name, "must be 0 or 1, or booleans", wrong[0].item()))
+    return array.astype(np.bool_)
+
+
+def value_array(values: ArrayLike, name: str, n: int | None = None) -> NDArray[np.float64]:
+    """Finite numbers as a flat float64 array of ``n``. Raises DataError."""
+    array = _flat(values, name, n).astype(np.float64)
+    wrong = array[~np.isfinite(array)]
+    if wrong.size:
+        raise DataError(sentence(name, "must be finite", float(wrong[0])))
+    return array
+
+
+def weight_array(values: ArrayLike, name: str = "weights", n: int | None = None) -> NDArray[np.float64]:
+    """Finite numbers, 0 or more, as a flat float64 array of ``n``. Raises DataError."""
+    array = value_array(values, name, n)
+    if array.size and array.min() < 0.0:
+        raise DataError(sentence(name, "must not be negative", float(array.min())))
+    return array
+
+
+def _flat(values: ArrayLike, name: str, n: int | None) -> NDArray[Any]:
+    array = np.asarray(values)
+    if array.ndim != 1:
+        raise DataError(sentence(name, "must be a flat list", f"shape {array.shape}"))
+    if array.size == 0:
+        array = array.astype(np.bool_)
+    if array.dtype.kind not in "biuf":
+        raise DataError(sentence(name, "must be numbers or booleans", f"dtype {array.dtype}"))
+    if n is not None and array.size != n:
+        raise DataError(sentence(name, f"must have one value for each of the {n} items", array.size))
+    return array

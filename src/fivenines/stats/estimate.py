@@ -1,0 +1,118 @@
+"""A number with its uncertainty and what that rests on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fivenines.errors import DataError, sentence
+from fivenines.stats.checks import check_level
+
+__all__ = ["Estimate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Point, interval, level, sample size, method, and the assumptions the interval rests on.
+
+    ``point`` is NaN where the data name no value (no observation at all); the interval is then as wide as the
+    quantity allows. ``what`` is the quantity in words; one that ends in "failure rate" also says its nines.
+    """
+
+    point: float
+    low: float
+    high: float
+    level: float
+    n: int
+    method: str
+    assumptions: tuple[str, ...] = ()
+    what: str = "failure rate"
+
+    def __post_init__(self) -> None:
+        check_level(self.level)
+        if math.isnan(self.low) or math.isnan(self.high) or self.low > self.high:
+            raise DataError(
+                sentence("interval", "must run from a lower to a higher number", f"{self.low} to {self.high}")
+            )
+
+    @property
+    def is_failure_rate(self) -> bool:
+        return self.what.endswith("failure rate")
+
+    @property
+    def nines(self) -> float:
+        """-log10 of the upper bound, rounded down to one decimal; never of the point alone."""
+        if self.high <= 0.0:
+            raise DataError(
+                sentence(
+                    "upper bound",
+                    "must be positive to have nines",
+                    self.high,
+                    "No sample shows a rate of zero.",
+                )
+            )
+        return max(0.0, math.floor(-10.0 * math.log10(self.high)) / 10.0)
+
+    def contains(self, value: float) -> bool:
+        """Whether a known true value lies in the interval, ends included."""
+        return self.low <= value <= self.high
+
+    def named(self, what: str, *assumptions: str) -> Estimate:
+        """The same estimate under another name, with further assumptions."""
+        return replace(self, what=what, assumptions=(*self.assumptions, *assumptions))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; a point that is not known becomes None, an infinite bound the text "inf"."""
+        return {
+            "what": self.what,
+            "point": None if math.isnan(self.point) else self.point,
+            "low": _to_json(self.low),
+            "high": _to_json(self.high),
+            "level": self.level,
+            "n": self.n,
+            "method": self.method,
+            "assumptions": list(self.assumptions),
+            **({"nines": self.nines} if self.is_failure_rate else {}),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Estimate:
+        """The inverse of :meth:`to_dict`.
+
+        Raises:
+            DataError: a key is missing.
+        """
+        try:
+            return cls(
+                point=math.nan if data["point"] is None else float(data["point"]),
+                low=float(data["low"]),
+                high=float(data["high"]),
+                level=float(data["level"]),
+                n=int(data["n"]),
+                method=str(data["method"]),
+                assumptions=tuple(data["assumptions"]),
+                what=str(data["what"]),
+            )
+        except KeyError as missing:
+            raise DataError(sentence("estimate", f"must have the key {missing}", sorted(data))) from missing
+
+    def __str__(self) -> str:
+        point = "unknown" if math.isnan(self.point) else _show(self.point)
+        text = (
+            f"{self.what} {point} ({100 * self.level:.6g}%: {_show(self.low)} to {_show(self.high)}, "
+            f"{self.method}, n = {self.n:,})"
+        )
+        return f"{text}: at least {self.nines:.1f} nines" if self.is_failure_rate else text
+
+
+def _show(value: float) -> str:
+    """Two digits and an exponent for what is rare, three digits otherwise."""
+    if value == 0.0 or value == 1.0:
+        return f"{value:.0f}"
+    return f"{value:.1e}" if abs(value) < 1e-3 else f"{value:#.3g}".rstrip(".")
+
+
+def _to_json(value: float) -> float | str:
+    return value if math.isfinite(value) else str(value)
