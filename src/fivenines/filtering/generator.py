@@ -69,7 +69,8 @@ class FilterStats:
     def acceptance(self) -> float:
         """Share of the first draws that passed: unbiased for the mean acceptance over prompts.
 
-        The share among all draws is not: prompts that are hard to pass are drawn more often. NaN without draws.
+        The share among all draws is not: prompts that are hard to pass are drawn more often.
+        NaN without draws.
         """
         return self.first_accepted / self.first_draws if self.first_draws else float("nan")
 
@@ -238,9 +239,9 @@ class _Run:
         if len(completions) != len(prompts):
             must = f"must return one completion per prompt ({len(prompts)})"
             raise ModelError(sentence("generator", must, f"{len(completions)} completions"))
-        wrong = next((c for c in completions if not isinstance(c, str)), None)
-        if wrong is not None:
-            raise ModelError(sentence("generator", "must return texts", wrong))
+        for completion in completions:
+            if not isinstance(completion, str):
+                raise ModelError(sentence("generator", "must return texts", completion))
         return completions
 
     def _score(self, snippets: list[Snippet]) -> NDArray[np.float64]:

@@ -125,4 +125,6 @@ def check_prompt(position: int, prompt: object) -> None:
     if not isinstance(prompt, str):
         raise DataError(sentence(f"prompt {position + 1}", "must be text", prompt))
     if not prompt.strip():
-        raise DataError(sentence(f"prompt {position + 1}", "must not be empty", prompt, "Remove or fill it."))
+        raise DataError(
+            sentence(f"prompt {position + 1}", "must not be blank", repr(prompt), "Remove or fill it.")
+        )

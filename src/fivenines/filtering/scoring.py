@@ -3,6 +3,7 @@ passed."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,26 +24,27 @@ def safe_scores(
 ) -> tuple[NDArray[np.float64], Exception | None]:
     """Scores of shape (n,), NaN wherever the classifier gave no probability; and its last error.
 
-    When it raises, the batch is halved to find the text that it cannot read, so that one text does not cost
-    its neighbours their scores; the number of retries is logarithmic in n. An answer of the wrong shape or
-    type is not retried: whatever gives such answers is not to be trusted with a single one.
+    When it raises, the batch is halved, breadth first, to find the texts that it cannot read, so that they
+    do not cost their neighbours their scores. It stops after 2 log2(n) + 3 calls in a row that raised. An
+    answer of the wrong shape or type is not retried: what gives such answers is not to be trusted with one.
     """
     count = len(snippets)
     scores = np.full(count, np.nan)
     problem: Exception | None = None
-    chances = count.bit_length() + 3
-    spans = [(0, count)] if count else []
-    while spans and chances > 0:
-        low, high = spans.pop()
+    raised = 0  # calls in a row
+    spans = deque([(0, count)] if count else [])
+    while spans and raised < 2 * count.bit_length() + 3:
+        low, high = spans.popleft()
         try:
             raw = classifier.scores(snippets[low:high])
         except Exception as error:
             problem = error
-            chances -= 1
+            raised += 1
             if high - low > 1:
                 middle = (low + high) // 2
-                spans += [(middle, high), (low, middle)]
+                spans += [(low, middle), (middle, high)]
             continue
+        raised = 0
         try:
             scores[low:high] = _probabilities(raw, high - low)
         except Exception as error:

@@ -162,7 +162,7 @@ class FakeClassifier:
             "shape": scores[:-1],
             "column": np.zeros((len(scores), 1)),
             "text": np.full(len(scores), "0.0"),
-            "masked": np.ma.MaskedArray(np.zeros(len(scores)), mask=faulty),
+            "masked": np.ma.MaskedArray(np.where(faulty, 0.0, scores), mask=faulty),
             "none": None,
         }
         return spoiled[self.fault]  # type: ignore[return-value]
