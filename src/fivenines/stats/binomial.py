@@ -78,10 +78,10 @@ def clopper_pearson(successes: float, n: float, tail: float) -> tuple[float, flo
 
 
 def binomial_p_value(failures: SupportsIndex, n: SupportsIndex, max_rate: float) -> float:
-    """P(at most ``failures`` in ``n``) at a true rate of ``max_rate``: the exact p-value of "it is above that".
+    """P(at most ``failures`` in ``n``) at a true rate of ``max_rate``: p-value of "the rate is above that".
 
-    The p-value that Learn then Test (arXiv 2110.01052) needs for a loss of 0 or 1; Hoeffding-Bentkus, its bound
-    for other losses, is never smaller.
+    The exact p-value that Learn then Test (arXiv 2110.01052) needs for a loss of 0 or 1; Hoeffding-Bentkus,
+    its bound for other losses, is never smaller.
 
     Raises:
         DataError: counts that cannot be.

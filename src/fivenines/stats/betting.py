@@ -1,0 +1,139 @@
+"""Bounds on a mean or a ratio of means of bounded values, by betting.
+
+Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting" (JRSS-B 2024), arXiv
+2010.09686, section 4, with a mixture of bets that are fixed beforehand instead of bets that follow the data:
+the wealth is then a product over the items in any order, so neither a seed nor the order of the data can
+change the interval, and equal items need one factor with a count.
+
+For items (x_i, d_i), independent and alike, 0 <= x <= bound, the quantity is theta = E[x] / E[d]. At the true
+theta
+each g = theta d - x has mean 0, so for a bet c in [0, 1] and L >= max(-g) the wealth prod(1 + c g_i / L) is a
+non-negative martingale, and so is any mixture over c. By Markov it reaches 1 / tail with probability ``tail``
+at most: every theta at which it does is refused. By Ville that holds at every time at once: one may look and
+stop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+__all__ = ["Items", "betting_bounds", "betting_p_value"]
+
+# Half of the wealth goes on the largest bet, which wins when there are (almost) no failures: the price
+# against the exact binomial bound at zero failures is then log 2. The rest covers counts from one to
+# millions: over 0 to 1,000 failures of equal weight the upper half of the interval is 1.15 to 1.9 times the
+# exact binomial's.
+_SHARES = 2.0 ** (-np.arange(60) / 4)
+_SHARES_MASS = 0.5 * np.append(1.0, 0.85 ** np.arange(59) / (0.85 ** np.arange(59)).sum())
+_STAKES = 2.0 ** (np.arange(-20, 30) / 2)
+_STAKES_MASS = np.exp(-np.abs(np.log2(_STAKES) - 1) / 3)
+_STAKES_MASS /= _STAKES_MASS.sum()
+_EXACT_GROUPS = (
+    4096  # beyond so many distinct items they are rounded, each to the side that widens the interval
+)
+_DIGITS = 1e-3
+_PRECISION = 1e-9
+_TINY = 1e-15
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """The data of a ratio E[x] / E[d]; ``x`` and ``d`` have shape (n,).
+
+    ``bound`` is known beforehand to hold for every x that could have come, ``d_bound`` for every d. ``kind``
+    is a property of the design, not of the draw: "mean" when every d is d_bound, "nested" when no x exceeds
+    its d.
+    """
+
+    x: NDArray[np.float64]
+    d: NDArray[np.float64]
+    bound: float
+    d_bound: float
+    kind: Literal["mean", "nested", "free"] = "free"
+
+    def grouped(self, towards: Literal["low", "high"]) -> tuple[NDArray[np.float64], ...]:
+        """Distinct x, distinct d, and how often each pair occurs; at most some thousands of pairs."""
+        pairs, counts = np.unique(self.x + 1j * self.d, return_counts=True)
+        if pairs.size > _EXACT_GROUPS:
+            up = towards == "high"
+            x = np.minimum(_rounded(pairs.real, up), self.bound)
+            d = np.minimum(_rounded(pairs.imag, not up), self.d_bound)
+            pairs, where = np.unique(x + 1j * d, return_inverse=True)
+            counts = np.bincount(where, weights=counts)
+        return pairs.real, pairs.imag, counts.astype(np.float64)
+
+
+def betting_bounds(items: Items, tail: float, top: float = 1.0) -> tuple[float, float]:
+    """Bounds on E[x] / E[d], known to lie in [0, top], that each fail with probability ``tail`` at most."""
+    total, mass = items.x.sum(), items.d.sum()
+    point = 0.0 if mass <= 0 else min(float(total / mass), top)
+    goal = -np.log(tail)
+    above, below = items.grouped("high"), items.grouped("low")
+    _, high = _crossing(lambda theta: _log_wealth_below(above, items, theta) >= goal, point, top)
+    low, _ = _crossing(lambda theta: _log_wealth_above(below, items, theta) < goal, 0.0, point)
+    return low, high
+
+
+def betting_p_value(items: Items, theta: float) -> float:
+    """p-value of "E[x] / E[d] is at least theta", against "it is below"."""
+    return float(min(1.0, np.exp(-_log_wealth_below(items.grouped("high"), items, theta))))
+
+
+def _log_wealth_below(
+    groups: tuple[NDArray[np.float64], ...], items: Items, theta: float
+) -> float:  # grows with theta
+    x, d, counts = groups
+    worst = _worst_loss(items, theta)
+    if worst <= 0:
+        return np.inf
+    gains = np.maximum((theta * d - x) / worst, -1.0)  # (groups,)
+    return _log_mixture(np.outer(_SHARES, gains), counts, _SHARES_MASS)
+
+
+def _log_wealth_above(
+    groups: tuple[NDArray[np.float64], ...], items: Items, theta: float
+) -> float:  # falls with theta
+    x, d, counts = groups
+    stakes = np.minimum(_STAKES / items.bound, 1.0 / (theta * items.d_bound))
+    gains = np.maximum(np.outer(stakes, x - theta * d), -1.0)  # (stakes, groups)
+    return _log_mixture(gains, counts, _STAKES_MASS)
+
+
+def _worst_loss(items: Items, theta: float) -> float:
+    """The most that x - theta d can be, whatever comes."""
+    if items.kind == "nested":
+        return items.d_bound * (1.0 - theta)
+    return items.bound - theta * items.d_bound if items.kind == "mean" else items.bound
+
+
+def _log_mixture(gains: NDArray[np.float64], counts: NDArray[np.float64], mass: NDArray[np.float64]) -> float:
+    with np.errstate(divide="ignore"):  # a bet that lost everything has log wealth -inf
+        wealth = np.log1p(gains) @ counts
+    return float(special.logsumexp(wealth, b=mass))
+
+
+def _crossing(holds: Callable[[float], bool], start: float, end: float) -> tuple[float, float]:
+    """The last point where a monotone statement fails and the first where it holds, between start and end."""
+    fails, true = max(start, _TINY * end), end
+    if not (end > 0.0 and holds(end * (1.0 - _PRECISION))):
+        return end, end
+    if holds(fails):
+        return start, fails
+    while true - fails > _PRECISION * true:
+        middle = float(np.sqrt(fails * true)) if true > 4 * fails else (fails + true) / 2
+        fails, true = (fails, middle) if holds(middle) else (middle, true)
+    return fails, true
+
+
+def _rounded(values: NDArray[np.float64], up: bool) -> NDArray[np.float64]:
+    """Values on a geometric grid of one part in a thousand; zero stays zero."""
+    with np.errstate(divide="ignore"):
+        steps = np.log(values) / np.log1p(_DIGITS)
+    grid: NDArray[np.float64] = np.exp((np.ceil(steps) if up else np.floor(steps)) * np.log1p(_DIGITS))
+    return grid
