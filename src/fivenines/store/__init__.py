@@ -3,6 +3,20 @@
 from __future__ import annotations
 
 from fivenines.store.lock import TaskLock
+from fivenines.store.protocol import Draw, Guidelines, Item, Progress, Store
 from fivenines.store.runs import RunFolder, Step, hash_path, versions
+from fivenines.store.sql import SQLStore
 
-__all__ = ["RunFolder", "Step", "TaskLock", "hash_path", "versions"]
+__all__ = [
+    "Draw",
+    "Guidelines",
+    "Item",
+    "Progress",
+    "RunFolder",
+    "SQLStore",
+    "Step",
+    "Store",
+    "TaskLock",
+    "hash_path",
+    "versions",
+]

@@ -23,8 +23,8 @@ class TaskLock:
     """Exclusive use of a folder, for the length of a ``with`` block.
 
     The lock is the kernel's (``flock`` on ``<folder>/.lock``): it ends with the process that holds it,
-    however that ends. The file names the holder (process, host, start) so that the one turned away knows whom to ask;
-    it stays behind when the lock is released, since deleting a lock file lets two in.
+    however that ends. The file names the holder (process, host, start) so that the one turned
+    away knows whom to ask; it stays behind when the lock is released, since deleting it could let two in.
 
     >>> with TaskLock("injury/"):  # doctest: +SKIP
     ...     ...

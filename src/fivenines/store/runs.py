@@ -9,8 +9,8 @@
 
 A step is done when DONE is there, was written for the same inputs, and no file that it lists is missing. A
 step that was killed is entered again with its folder as it was left, so that its own checkpoints serve. When
-the inputs have changed, the old folder is moved to ``<name>.previous`` (replacing an older one): what machines
-made can be made again, and one step back is kept. What people typed is never here; it is in the store.
+the inputs have changed, the old folder is moved to ``<name>.previous`` (replacing an older one): what
+machines made can be made again, and one step back is kept. What people typed is never here but in the store.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Step:
         self._entered: float | None = None
 
     def is_done(self) -> bool:
-        """Whether DONE was written for exactly these inputs, and the files it lists are there, in full size."""
+        """Whether DONE was written for exactly these inputs, and the files it lists are still there."""
         done = _read_or_none(self.path / "DONE")
         if done is None or done.get("key") != self.key:
             return False
