@@ -1,0 +1,268 @@
+"""The sections of task.toml: what each key means, its default and its range.
+
+Names agree with the configs of the code that they feed (``TrainingConfig``, ``SamplingConfig``), so that a
+section goes there as keyword arguments.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+__all__ = [
+    "Classifier",
+    "Data",
+    "Evaluate",
+    "Filter",
+    "Generator",
+    "Labels",
+    "Sampling",
+    "Section",
+    "Size",
+    "Splits",
+    "Store",
+    "ThresholdRule",
+    "Training",
+]
+
+BUILT_IN_DISTRIBUTIONS = ("all", "failing")
+
+
+class Section(BaseModel):
+    """Frozen, strict about types, and without unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def _as_tuple(value: Any) -> Any:
+    """TOML has lists; a lone text stands for a list of one."""
+    if isinstance(value, str):
+        return (value,)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _as_training(value: Any) -> Any:
+    return {"enabled": value} if isinstance(value, bool) else value
+
+
+Texts = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(gt=0.0, lt=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+
+
+class Splits(Section):
+    """Shares of the sources (books, documents) for training, for the threshold, and for measuring."""
+
+    train: Share = 0.8
+    calibrate: Share = 0.1
+    test: Share = 0.1
+
+    @model_validator(mode="after")
+    def _sum(self) -> Self:
+        total = self.train + self.calibrate + self.test
+        if abs(total - 1.0) > 1e-6:
+            raise ValueError(f"must sum to 1, got {total:g}")
+        return self
+
+
+class Data(Section):
+    """Where text comes from. Paths are relative to the task's folder; ``*`` and ``**`` work.
+
+    ``texts``: plain text, JSONL or Parquet, also .gz, from which training windows are cut; or "storyworld:N",
+    that is N stories of the built-in story language. ``prompts``: what to generate on when measuring; left
+    out, the windows of the test split serve. A prompt has ``sentences_per_prompt`` sentences.
+    """
+
+    texts: Texts = ()
+    prompts: Texts = ()
+    sentences_per_prompt: Count = 3
+    splits: Splits = Splits()
+
+
+class Training(Section):
+    """How a model is trained; the meaning of the keys is that of ``TrainingConfig``."""
+
+    enabled: bool = True
+    epochs: Positive = 3.0
+    learning_rate: Positive = 5e-5
+    batch_size: Count = 32
+    warmup: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.06
+    decay: Literal["linear", "cosine", "none"] = "linear"
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
+    patience: Count | None = None
+    max_minutes: Positive | None = None
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    threads: Count | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """Keyword arguments of ``TrainingConfig``."""
+        return self.model_dump(exclude={"enabled"})
+
+
+class Size(Section):
+    """The size of a model from scratch; models that are loaded have their own."""
+
+    architecture: str
+    layers: Count = 4
+    width: Count = 256
+    heads: Count = 4
+    vocabulary: Annotated[int, Field(ge=16)] = 4096
+    tokenizer: Literal["bpe", "word"] = "bpe"
+    context: Annotated[int, Field(ge=8)] = 256
+
+    @model_validator(mode="after")
+    def _divisible(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"width must be a multiple of heads ({self.heads}), got {self.width}")
+        return self
+
+
+class GeneratorSize(Size):
+    architecture: Literal["gpt2", "llama", "gptneox"] = "gpt2"
+
+
+class ClassifierSize(Size):
+    architecture: Literal["bert", "roberta", "deberta-v2", "modernbert"] = "bert"
+
+
+class Sampling(Section):
+    """How completions are drawn. ``stop``: after one sentence, or at the model's end-of-text token."""
+
+    temperature: Positive = 1.0
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    max_new_tokens: Count = 64
+    stop: Literal["sentence", "eos"] = "sentence"
+
+
+class Generator(Section):
+    """What is to be made reliable.
+
+    ``model``: a name on the hub, a folder, "scratch" (a small one, trained on ``data.texts``), or
+    "none:FILE": no model, FILE holds snippets that were drawn elsewhere (it can be measured, not filtered).
+    ``train``: true, false, or a section of settings; a model from scratch must be trained.
+    """
+
+    kind: Literal["transformers", "openai"] = "transformers"
+    model: Annotated[str, Field(min_length=1)] = "scratch"
+    train: Annotated[Training, BeforeValidator(_as_training)] = Training()
+    size: GeneratorSize = GeneratorSize()
+    sampling: Sampling = Sampling()
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.kind == "openai":
+            raise ValueError('kind "openai" is not there yet: use "transformers" with a name or a folder')
+        if self.model == "scratch" and not self.train.enabled:
+            raise ValueError('train must not be false for model "scratch": it has no weights to start from')
+        return self
+
+    @property
+    def outputs_file(self) -> str | None:
+        """FILE of "none:FILE"."""
+        return self.model.removeprefix("none:") if self.model.startswith("none:") else None
+
+
+class Classifier(Section):
+    """What reads the completions.
+
+    ``model``: a name on the hub, a folder, "minilm" (needs the extra of that name) or "scratch".
+    """
+
+    model: Annotated[str, Field(min_length=1)] = "minilm"
+    size: ClassifierSize = ClassifierSize()
+    training: Training = Training(epochs=4.0)
+
+    @model_validator(mode="after")
+    def _trained(self) -> Self:
+        if self.model in ("scratch", "minilm") and not self.training.enabled:
+            raise ValueError(
+                f'training.enabled must not be false for model "{self.model}": it knows no failures'
+            )
+        return self
+
+
+class Labels(Section):
+    """Whose answers count and how many are asked for.
+
+    ``source``: "people", or "storyworld" for simulated labelers. ``rule``: how labels become one judgment.
+    """
+
+    source: Literal["people", "storyworld"] = "people"
+    rule: str = "majority"
+    per_item: Count = 2
+    n_train: Count = 2000
+    n_calibrate: Count = 1000
+    n_unfiltered: Count = 1000
+    n_filtered: Count = 1000
+    n_comparisons: Count = 200
+
+
+class ThresholdRule(Section):
+    """One of three ways to choose the threshold; the third is used if none is given.
+
+    ``max_miss_rate``: with probability ``confidence``, at most this share of the failures passes (needs many
+    judged failures: about 3 / max_miss_rate). ``quality_cost``: the strictest threshold that costs at most so
+    much quality. ``acceptance``: the strictest threshold that passes this share of the completions.
+    """
+
+    max_miss_rate: Share | None = None
+    confidence: Share = 0.95
+    quality_cost: Annotated[float, Field(ge=0.0, lt=0.5)] | None = None
+    acceptance: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        names = ("max_miss_rate", "quality_cost", "acceptance")
+        given = [name for name in names if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"must have only one of {', '.join(names)}, got {' and '.join(given)}")
+        return self
+
+    @property
+    def target(self) -> dict[str, float]:
+        """Keyword arguments of ``choose_threshold``."""
+        if self.max_miss_rate is not None:
+            return {"max_miss_rate": self.max_miss_rate, "confidence": self.confidence}
+        if self.quality_cost is not None:
+            return {"quality_cost": self.quality_cost}
+        return {"acceptance": 0.5 if self.acceptance is None else self.acceptance}
+
+
+class Filter(Section):
+    """The filtered generator; the meaning of the keys is that of ``FilteredGenerator``."""
+
+    budget: Count = 50
+    policy: Literal["first", "safest"] = "first"
+    n: Count = 8
+    tighten: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    batch_size: Count = 64
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.policy != "first" and self.n > self.budget:
+            raise ValueError(f"n must not exceed the budget of {self.budget}, got {self.n}")
+        return self
+
+
+class Evaluate(Section):
+    """What is measured. ``outputs`` is the number of outputs for each distribution of prompts.
+
+    ``distributions``: a name for each file of prompts, or for one of the built-in distributions: "all" (all
+    prompts of the test split) and "failing" (those that the source itself continued with a failure).
+    """
+
+    outputs: Count = 1000
+    distributions: Annotated[dict[str, str], Field(min_length=1)] = {"all": "all", "failing": "failing"}
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Name and file of the distributions that are not built in."""
+        return {k: v for k, v in self.distributions.items() if v not in BUILT_IN_DISTRIBUTIONS}
+
+
+class Store(Section):
+    """Where people's work is kept: SQLite in the task's folder, or a URL such as postgresql+psycopg://..."""
+
+    url: str | None = None
