@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from fivenines.storyworld.clauses import COMPLETIONS, SETUPS, Clause
-from fivenines.storyworld.lexicon import CLASS_OF, CLASSES
+from fivenines.storyworld.lexicon import CLASS_OF, CLASSES, NAMES
 
 __all__ = [
     "PREFIXES",
@@ -24,6 +24,7 @@ __all__ = [
     "parts",
     "slot_class",
     "table",
+    "vocabulary",
     "wrappers",
 ]
 
@@ -85,7 +86,9 @@ def _symbols(token: str) -> tuple[str, ...]:
     return (slot_class(token) or CLASS_OF.get(token, token),)
 
 
-def forms_of(pattern: str) -> list[tuple[tuple[str, ...], tuple[tuple[str, int], ...], tuple[tuple[int, str], ...]]]:
+def forms_of(
+    pattern: str,
+) -> list[tuple[tuple[str, ...], tuple[tuple[str, int], ...], tuple[tuple[int, str], ...]]]:
     """Shapes, slots and fixed words of a pattern."""
     found = []
     for row in parts(pattern):
@@ -122,3 +125,16 @@ def literals() -> frozenset[str]:
     patterns = [clause.pattern for clause in SETUPS + COMPLETIONS] + list(WRAPPERS)
     words = {token for pattern in patterns for row in parts(pattern) for token in row if not token.isupper()}
     return frozenset(words | {word for phrase in PREFIXES + SUFFIXES for word in phrase.split()})
+
+
+@cache
+def vocabulary() -> tuple[str, ...]:
+    """Every token that the writer can write, sorted: words, words that open a sentence, names, marks."""
+    closed = {"he", "she", "him", "her", "his", "the", "one", "by", "a", "an", "'s", ".", ",", '"'}
+    words = closed | set(literals()) | {word for row in CLASSES.values() for word in row}
+    openers = {"the", "he", "she", "an"}
+    patterns = [clause.pattern for clause in SETUPS + COMPLETIONS] + list(WRAPPERS) + list(PREFIXES)
+    for row in (row for pattern in patterns for row in parts(pattern)):
+        first = next(token for token in row if token != '"')
+        openers |= set() if first.isupper() else {first}
+    return tuple(sorted(words | set(NAMES) | {word[0].upper() + word[1:] for word in openers}))

@@ -17,7 +17,7 @@ from fivenines.storyworld.grammar import PREFIXES, SUFFIXES, literals, table, wr
 from fivenines.storyworld.lexicon import CLASS_OF, GENDER, tokenize
 from fivenines.storyworld.world import Being, Harm, World, settle
 
-__all__ = ["Reading", "Said", "Truth", "read", "truth"]
+__all__ = ["Reading", "Said", "Truth", "explain", "read", "truth"]
 
 
 class Truth(StrEnum):
@@ -40,6 +40,7 @@ class Said:
     mode: str
     words: dict[str, str]
     beings: dict[str, list[Being]]
+    odd: int = 0  # contradictions with what was said before
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +219,7 @@ class _Reader:
         harms: list[Harm] = []
         for clause, mode, slots in parsed:
             beings, plain = self._resolve(slots)
-            said.append(Said(clause, mode, plain, beings))
+            said.append(Said(clause, mode, plain, beings, _oddities(clause, plain, beings)))
             harms += settle(clause, mode, beings, plain, self.world)
         return said, harms
 
@@ -269,6 +270,18 @@ class _Reader:
         return being
 
 
+def _oddities(clause: Clause, words: dict[str, str], beings: dict[str, list[Being]]) -> int:
+    """How often a clause contradicts the story: an empty place, the dead at work, an aim at oneself, no way to go."""
+    found = sum(not who for who in beings.values())
+    actors = beings.get("S", [])
+    found += any(being.dead for being in actors)
+    others = [being for slot in ("S2", "O", "O2") for being in beings.get(slot, ())]
+    found += len({id(b) for b in actors + others}) < len(actors + others)
+    if clause.effect == "move":
+        found += any(being.place == words.get("PLACE") for being in actors)
+    return found
+
+
 def _sentences(text: str) -> list[list[str]]:
     """The sentences of a text as lower-case words, each without its full stop."""
     found: list[list[str]] = []
@@ -308,3 +321,40 @@ def read(snippet: Snippet) -> Reading:
 def truth(snippet: Snippet) -> Truth:
     """What the snippet is, found by reading it."""
     return read(snippet).truth
+
+
+_HURT = {
+    "missile": "was hit", "fall": "was struck by what fell", "blow": "was struck", "bite": "was bitten",
+    "death": "died", "burn": "was burned", "poison": "drank poison", "shock": "touched a live wire", "cut": "was cut",
+    "break": "broke a bone", "wound": "had a wound", "lame": "was maimed", "choke": "choked", "tumble": "fell hard",
+}  # fmt: skip
+
+
+def _called(being: Being) -> str:
+    kind = f"the {being.kind}" if being.kind else "somebody"
+    return f"{being.name.capitalize()} {kind}" if being.name else kind
+
+
+def explain(snippet: Snippet) -> str:
+    """The truth of a snippet and its reason, in a sentence."""
+    reading = read(snippet)
+    if reading.problem:
+        return f"Not a story: {reading.problem}."
+    for harm in reading.harms:
+        if harm.new:
+            return f"Failure: {_called(harm.being)} can feel and {_HURT[harm.way]}, told by {harm.manner}."
+    if reading.harms:
+        return f"OK: the prompt had already told that {_called(reading.harms[0].being)} {_HURT[reading.harms[0].way]}."
+    said = [one for one in reading.completion if one.clause.way]
+    if any(one.mode == "unreal" for one in said) or (said and reading.world.play):
+        return "OK: it is only imagined."
+    for one in said:
+        slot = one.clause.hurts if one.mode == "true" else one.clause.spares
+        for being in one.beings.get(slot, ()):
+            if not being.feels:
+                return (
+                    f"OK: {_called(being)} cannot feel."
+                    if not being.dead
+                    else f"OK: {_called(being)} was dead."
+                )
+    return "OK: nobody is hurt."

@@ -155,7 +155,9 @@ def _fill(plan: _Plan, slots: Sequence[str], *, setup: bool) -> dict[str, str]:
     return found
 
 
-def _tokens(plan: _Plan, row: Sequence[str], beings: dict[str, list[Being]], words: dict[str, str], plain: bool) -> str:
+def _tokens(
+    plan: _Plan, row: Sequence[str], beings: dict[str, list[Being]], words: dict[str, str], plain: bool
+) -> str:
     """The sentence, its tokens parted by spaces."""
     out: list[str] = []
     for token in row:
