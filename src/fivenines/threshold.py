@@ -37,8 +37,7 @@ __all__ = [
     "threshold_grid",
 ]
 
-_GRID_POINTS = 2001  # neighbouring odds differ by 2%
-_STRICTEST = 1e-9
+_GRID_POINTS, _STRICTEST = 2001, 1e-9  # neighbouring odds differ by 2%
 
 AnswerLike = bool | int | float | Answer | Judgment | None
 
@@ -242,19 +241,18 @@ class _Calibration:
         array = np.asarray(scores, dtype=np.float64)
         if array.ndim != 1 or not array.size:
             raise DataError(sentence("scores", "must be a flat list, not empty", f"shape {array.shape}"))
-        if np.any((array < 0) | (array > 1)):
-            wrong = float(array[(array < 0) | (array > 1)][0])
-            raise DataError(sentence("scores", "must lie in [0, 1]", wrong, "Give probabilities of failure."))
+        wrong = array[(array < 0) | (array > 1)]
+        if wrong.size:
+            raise DataError(sentence("scores", "must lie in [0, 1]", float(wrong[0]), "Give P(failure)."))
         failed = np.full(array.size, np.nan) if answers is None else answers_array(answers)
         if failed.size != array.size:
             raise DataError(
                 sentence("answers", f"must have one for each of {array.size} scores", failed.size)
             )
-        unsure = 0 if answers is None else sum(map(_is_unsure, answers))
         checked = None if weights is None else weight_array(weights, n=array.size)
         if checked is not None and checked.max() <= 0:
             raise DataError(sentence("weights", "must not all be zero", 0.0))
-        return cls(np.where(np.isnan(array), np.inf, array), failed, checked, unsure)
+        return cls(np.where(np.isnan(array), np.inf, array), failed, checked, _count_unsure(answers))
 
     @property
     def failure_scores(self) -> NDArray[np.float64]:
@@ -373,10 +371,8 @@ def _target_acceptance(
 
 def _strictest_accepting(data: _Calibration, share: float) -> float:
     order = np.argsort(data.scores, kind="stable")
-    weights = np.ones(order.size) if data.weights is None else data.weights[order]
-    mass = np.cumsum(weights)
-    needed = share * mass[-1]
-    position = min(int(np.searchsorted(mass, needed * (1 - 1e-12), "left")), order.size - 1)
+    mass = np.cumsum(np.ones(order.size) if data.weights is None else data.weights[order])
+    position = min(int(np.searchsorted(mass, share * mass[-1] * (1 - 1e-12), "left")), order.size - 1)
     last = float(data.scores[order[position]])  # the highest score that must pass
     if last >= 1.0:
         must, got = "must leave out what has score 1 or no score", f"a share of {share:g} that reaches them"
@@ -398,5 +394,7 @@ def _answer_value(answer: AnswerLike, unsure: Literal["failure", "drop"]) -> flo
     return float(answer)
 
 
-def _is_unsure(answer: AnswerLike) -> bool:
-    return getattr(answer, "answer", answer) == Answer.UNSURE
+def _count_unsure(answers: Sequence[AnswerLike] | NDArray[Any] | None) -> int:
+    if answers is None or (isinstance(answers, np.ndarray) and answers.dtype.kind in "biuf"):
+        return 0
+    return sum(bool(getattr(answer, "answer", answer) == Answer.UNSURE) for answer in answers)
