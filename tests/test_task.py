@@ -278,7 +278,7 @@ def test_broken_toml_names_the_line(folder: Path) -> None:
 
 def test_bytes_that_are_no_text(folder: Path) -> None:
     (folder / "task.toml").write_bytes(b'name = "\xff"')
-    with pytest.raises(ConfigError, match="task.toml must be UTF-8 text, got byte 8 that is not."):
+    with pytest.raises(ConfigError, match=r"task.toml must be UTF-8 text, got byte 8 that is not."):
         Task.load(folder)
 
 
