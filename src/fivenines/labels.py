@@ -65,7 +65,7 @@ def latest_labels(labels: Iterable[Label]) -> dict[str, list[Label]]:
 def judgments(labels: Iterable[Label], rule: Rule = "majority") -> list[Judgment]:
     """The labels of each snippet resolved to one answer, in order of the snippets' first appearance.
 
-    Each labeler has one vote, the latest (:func:`latest_labels`). A gold answer decides alone. Else, by ``rule``:
+    Each labeler has one vote, the latest (:func:`latest_labels`). A gold answer decides alone. Else, by rule:
 
     - "majority": the answer with the most votes, unsure included; a tie for the most is unsure.
     - "any_failure": failure if anyone says so; otherwise ok if more say ok than unsure; otherwise unsure.
@@ -128,14 +128,17 @@ def agreement(labels: Iterable[Label], *, level: float = 0.95, seed: int = 0) ->
     width = max(map(len, votes))
     columns = [[codes[v.answer] for v in standing] + [None] * (width - len(standing)) for standing in votes]
     frame = pd.DataFrame(columns, dtype="float64").T  # (places, snippets)
-    result = evalica.alpha_bootstrap(frame, confidence_level=level, random_state=seed)
+    if frame.stack().nunique() == 1:  # what chance would give cannot be told
+        point, low, high = 1.0, -1.0, 1.0
+        assumption = "all labels give one answer, so alpha is not determined"
+    else:
+        result = evalica.alpha_bootstrap(frame, confidence_level=level, random_state=seed)
+        point, low, high = result.alpha, result.low, result.high
+        assumption = "bootstrap over the pairs of labels"
     alike = sum(n * (n - 1) // 2 for standing in votes for n in Counter(v.answer for v in standing).values())
     pairs = sum(len(standing) * (len(standing) - 1) // 2 for standing in votes)
-    low, high, assumptions = result.low, result.high, ("bootstrap over the pairs of labels",)
-    if result.expected == 0.0:  # one answer throughout: what chance would give cannot be told
-        low, high, assumptions = -1.0, 1.0, ("all labels give one answer, so alpha is not determined",)
     return Agreement(
-        point=result.alpha,
+        point=point,
         low=low,
         high=high,
         level=level,
@@ -144,7 +147,7 @@ def agreement(labels: Iterable[Label], *, level: float = 0.95, seed: int = 0) ->
         labels=sum(map(len, votes)),
         labelers=len({v.labeler for standing in votes for v in standing}),
         method="Krippendorff's alpha, nominal",
-        assumptions=assumptions,
+        assumptions=(assumption,),
     )
 
 
@@ -152,7 +155,7 @@ def agreement(labels: Iterable[Label], *, level: float = 0.95, seed: int = 0) ->
 class Lines(Sequence[T_co], Generic[T_co]):
     """What the answered lines of a file held, with their numbers for error messages.
 
-    A sequence of the records; ``numbers[i]`` is the line of record i; ``unanswered`` counts the lines passed over.
+    A sequence of the records; ``numbers[i]`` is the line of record i; ``unanswered`` counts the others.
     """
 
     records: tuple[T_co, ...]
@@ -217,7 +220,7 @@ def export_comparisons(
     """Write blind pairs for a person to choose from; returns their number.
 
     ``pairs`` holds (prompt, one completion, the other). Which of the two is shown on the left, and the order of
-    the lines, are random by ``seed``; the file does not say which is which, and the reader finds out by the text.
+    the lines, are random by ``seed``; the file does not say which is which, the text does.
 
     Raises:
         DataError: the file is there and holds answers; it is left as it is.
@@ -234,7 +237,7 @@ def export_comparisons(
 
 
 def read_comparisons(path: str | Path, rater: str = "") -> Lines[Comparison]:
-    """The preferences that a person filled in ("left", "right" or "tie"); other lines are passed over.
+    """The preferences that a person filled in (left, right or tie); other lines are passed over.
 
     Raises:
         DataError: a broken line or an unknown preference; names the file and the line.
