@@ -1,0 +1,212 @@
+"""The steps that make models: generator, draws to be labelled, classifier, threshold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fivenines.errors import NotEnoughDataError, sentence
+from fivenines.files import read_json, read_jsonl
+from fivenines.models.classifier import Classifier, ClassifierConfig
+from fivenines.models.encoders import EncoderConfig
+from fivenines.models.language_model import LanguageModel, LanguageModelConfig, SamplingConfig
+from fivenines.models.training_config import TrainingConfig
+from fivenines.pipeline.drawing import draw_in_chunks
+from fivenines.pipeline.workspace import CALIBRATE, TRAIN, Workspace, read_snippets_of
+from fivenines.records import Answer, Judgment, Snippet
+from fivenines.stats import auroc, average_precision
+from fivenines.store import Step
+from fivenines.threshold import Threshold, choose_threshold
+
+__all__ = [
+    "choose",
+    "draw",
+    "load_classifier",
+    "load_generator",
+    "load_threshold",
+    "train_classifier",
+    "train_generator",
+]
+
+_VALIDATION_SHARE = 0.1  # of the training snippets, for early stopping and for calibrating the scores
+
+
+def sampling_config(work: Workspace) -> SamplingConfig:
+    return SamplingConfig(**work.task.generator.sampling.model_dump(), batch_size=work.task.filter.batch_size)
+
+
+def load_generator(work: Workspace) -> LanguageModel:
+    """The generator of the finished step."""
+    folder = work.runs.path / "generator" / "model"
+    source: str | Path = folder
+    if not folder.is_dir():  # used as it is, not copied
+        source = work.task.model_source(work.task.generator.model)
+    return LanguageModel.load(source, sampling=sampling_config(work))
+
+
+def load_classifier(work: Workspace) -> Classifier:
+    """The classifier of the finished step."""
+    return Classifier.load(work.runs.path / "classifier" / "model")
+
+
+def load_threshold(work: Workspace) -> Threshold:
+    """The threshold of the finished step."""
+    return Threshold.from_dict(read_json(work.runs.path / "threshold" / "threshold.json"))
+
+
+def train_generator(work: Workspace, step: Step) -> None:
+    """Train a generator from scratch, fine-tune one, or see that the one named can be loaded."""
+    settings = work.task.generator
+    if not settings.train.enabled:
+        source = work.task.model_source(settings.model)
+        model = LanguageModel.load(source, sampling=sampling_config(work))
+        step.write_metrics({"trained": False, "parameters": model.parameters})
+        return
+    texts = _texts(step, work, "train_texts")
+    if not texts:
+        then = "Name texts under [data], or set generator.train = false."
+        raise NotEnoughDataError(sentence("training a generator", "needs texts", "none", then))
+    if settings.model == "scratch":
+        model = LanguageModel.create(texts, LanguageModelConfig(**settings.size.model_dump()), seed=work.task.seed)
+    else:
+        model = LanguageModel.load(work.task.model_source(settings.model))
+    model.sampling = sampling_config(work)
+    model.fit(
+        texts,
+        training=TrainingConfig(**settings.train.settings(), seed=work.task.seed),
+        validation=_texts(step, work, "validation_texts"),
+        folder=step.path / "training",
+        progress=work.progress,
+    )
+    model.save(step.path / "model")
+    result = model.result.to_dict() if model.result is not None else {}
+    step.write_metrics({"trained": True, "parameters": model.parameters, "texts": len(texts), "training": result})
+
+
+def draw(work: Workspace, step: Step) -> None:
+    """Unfiltered completions, and the source's own, that people will label for training and the threshold."""
+    data, labels, seed = work.step("data"), work.task.labels, work.task.seed
+    rng = np.random.default_rng([seed, 1])
+    train, calibrate = read_snippets_of(data, "train"), read_snippets_of(data, "calibrate")
+    own = [snippet for snippet in train if snippet.completion]
+    share = {"generator": 0.0, "source": 1.0, "both": 0.5}[labels.train_on] if own else 0.0
+    n_own = min(round(labels.n_train * share), len(own))
+    taken = [own[i] for i in rng.permutation(len(own))[:n_own]]
+    generator = load_generator(work)
+    drawn = draw_in_chunks(generator, _prompts(train, labels.n_train - n_own, rng), step.path, "train", seed)
+    calibration = draw_in_chunks(
+        generator, _prompts(calibrate, labels.n_calibrate, rng), step.path, "calibrate", seed + 1
+    )
+    step.write_jsonl("train.jsonl", taken + drawn)
+    step.write_jsonl("calibrate.jsonl", calibration)
+    step.write_metrics({"train": len(taken) + len(drawn), "from source": len(taken), "calibrate": len(calibration)})
+
+
+def train_classifier(work: Workspace, step: Step) -> None:
+    """Fit on judged snippets; stop early and calibrate the scores on a part that is kept back by source."""
+    settings, seed = work.task.classifier, work.task.seed
+    snippets, answers = work.judged(TRAIN, read_snippets_of(work.step("draws"), "train"))
+    held = _held_back(snippets, answers, seed)
+    kept = [i for i in range(len(snippets)) if i not in held]
+    kept = _thinned(kept, answers, settings.ok_per_failure, seed)
+    validation = [snippets[i] for i in sorted(held)], [answers[i] for i in sorted(held)]
+    classifier = _untrained(work, [snippet.text for snippet in snippets])
+    if settings.training.enabled:
+        classifier.fit(
+            [snippets[i] for i in kept],
+            [answers[i] for i in kept],
+            validation=validation if settings.training.patience is not None else None,
+            training=TrainingConfig(**settings.training.settings(), seed=seed),
+            folder=step.path / "training",
+            progress=work.progress,
+        )
+    classifier.calibrate(*validation)
+    classifier.save(step.path / "model")
+    truths = np.array([answer.answer is not Answer.OK for answer in validation[1]])
+    scores = classifier.scores(validation[0])
+    known = np.isfinite(scores)
+    step.write_jsonl("validation.jsonl", ({"score": s, "failure": bool(f)} for s, f in
+                                          zip(scores[known].tolist(), truths[known], strict=True)))
+    step.write_metrics(
+        {
+            "snippets": len(kept),
+            "failures": sum(answers[i].answer is Answer.FAILURE for i in kept),
+            "validation": len(held),
+            "validation failures": int(truths.sum()),
+            "auroc": auroc(truths[known], scores[known]).to_dict(),
+            "average precision": average_precision(truths[known], scores[known]).to_dict(),
+            "training": classifier.result.to_dict() if classifier.result is not None else {},
+        }
+    )
+
+
+def choose(work: Workspace, step: Step) -> None:
+    """The threshold, from judged draws that the classifier has not seen."""
+    snippets, answers = work.judged(CALIBRATE, read_snippets_of(work.step("draws"), "calibrate"))
+    scores = load_classifier(work).scores(snippets)
+    threshold = choose_threshold(scores, answers, **work.task.threshold.target)
+    rows = zip(snippets, scores.tolist(), answers, strict=True)
+    step.write_jsonl(
+        "scores.jsonl",
+        ({"snippet_id": s.id, "score": None if x != x else x, "answer": str(a.answer)} for s, x, a in rows),
+    )
+    step.write_json("threshold.json", threshold.to_dict())
+    step.write_metrics({"threshold": threshold.value, "rule": threshold.rule})
+
+
+def _texts(step: Step, work: Workspace, name: str) -> list[str]:
+    return [row["text"] for _, row in read_jsonl(work.step("data").file(f"{name}.jsonl"))]
+
+
+def _prompts(snippets: Sequence[Snippet], n: int, rng: np.random.Generator) -> list[str]:
+    """``n`` prompts in random order; each stands about equally often when there are fewer."""
+    if n > 0 and not snippets:
+        then = "Name more texts or prompts under [data], or give this split a larger share."
+        raise NotEnoughDataError(sentence("drawing completions", "needs prompts", "a split without any", then))
+    order: list[int] = []
+    while len(order) < n:
+        order += rng.permutation(len(snippets)).tolist()
+    return [snippets[i].prompt for i in order[:n]]
+
+
+def _held_back(snippets: Sequence[Snippet], answers: Sequence[Judgment], seed: int) -> set[int]:
+    """Indices of about a tenth of the sources (a snippet without one is its own), failures among them."""
+    by_source: dict[str, list[int]] = {}
+    for i, snippet in enumerate(snippets):
+        by_source.setdefault(snippet.source or snippet.prompt, []).append(i)
+    sources = list(by_source)
+    held: set[int] = set()
+    for j in np.random.default_rng([seed, 2]).permutation(len(sources)):
+        if len(held) >= _VALIDATION_SHARE * len(snippets):
+            break
+        held.update(by_source[sources[j]])
+    failures = {i for i, answer in enumerate(answers) if answer.answer is Answer.FAILURE}
+    if not failures & held or not failures - held:
+        must = "needs failures in at least two sources, to learn from and to check on"
+        then = "Label more for the purpose 'train'."
+        raise NotEnoughDataError(sentence("training a classifier", must, f"{len(failures)} failures", then))
+    return held
+
+
+def _thinned(
+    kept: list[int], answers: Sequence[Judgment], ok_per_failure: float | None, seed: int
+) -> list[int]:
+    """All but the surplus of ok snippets."""
+    if ok_per_failure is None:
+        return kept
+    failing = sum(answers[i].answer is not Answer.OK for i in kept)
+    fine = [i for i in kept if answers[i].answer is Answer.OK]
+    most = round(ok_per_failure * failing)
+    chosen = set(np.random.default_rng([seed, 3]).permutation(fine)[:most].tolist())
+    return [i for i in kept if i in chosen or answers[i].answer is not Answer.OK]
+
+
+def _untrained(work: Workspace, texts: Sequence[str]) -> Classifier:
+    settings, seed = work.task.classifier, work.task.seed
+    if settings.model == "scratch":
+        size = settings.size.model_dump()
+        encoder = EncoderConfig(max_length=size.pop("context"), **size)
+        return Classifier.create(texts, ClassifierConfig(seed=seed), encoder)
+    return Classifier.load(work.task.model_source(settings.model))
