@@ -1,0 +1,226 @@
+"""Running a causal language model one token at a time, over a batch whose rows come and go.
+
+Two ways with one face:
+- :class:`CachedDecoder` keeps keys and values: for models that are plain attention all through, nearly all.
+- :class:`PlainDecoder` reads the whole text again for each token: slow, right for every model.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+
+from fivenines.models.batching import pad, plan_batches
+from fivenines.models.kv_rows import KVRows
+from fivenines.models.prefix_cache import Prefix
+
+__all__ = ["CachedDecoder", "Decoder", "PlainDecoder", "make_decoder"]
+
+Ids = tuple[int, ...]
+_SLACK = 32  # slots beyond the longest row: the block shifts at most once in so many steps
+_TEST_IDS = ((1, 2, 3, 4, 5), (3, 1, 2))  # two lengths, so that padding and positions are tested too
+
+
+class Decoder(Protocol):
+    """Rows 0, 1, ... each hold a text that grows by one token per step."""
+
+    def read(self, prompts: Sequence[Ids]) -> list[Prefix]:
+        """Read prompts; one prefix each, aligned."""
+        ...
+
+    def reserve(self, rows: int, longest: int, new: int) -> None:
+        """Begin with no row: at most ``rows`` at once, prompts of ``longest`` tokens, ``new`` after them."""
+        ...
+
+    def join(self, prefix: Prefix) -> None:
+        """Append a row that continues ``prefix``."""
+        ...
+
+    def keep(self, rows: NDArray[np.int64]) -> None:
+        """Keep these rows; the i-th becomes row i."""
+        ...
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """Append ``tokens`` (n,), one per row; the logits for the next, (n, vocabulary)."""
+        ...
+
+
+def make_decoder(model: PreTrainedModel, tokens: int) -> Decoder:
+    """The fast decoder if the model is such that it gives the right logits (it is tried), else the plain one.
+
+    ``tokens``: the longest text, prompt and completion, that will be decoded.
+    """
+    if _keeps_plain_states(model, tokens):
+        decoder = CachedDecoder(model)
+        if decoder.is_right():
+            return decoder
+    return PlainDecoder(model)
+
+
+def _keeps_plain_states(model: PreTrainedModel, tokens: int) -> bool:
+    """Whether every layer attends to all that precedes, at least within ``tokens`` tokens."""
+    if "position_ids" not in inspect.signature(model.forward).parameters or model.config.is_encoder_decoder:
+        return False
+    for layer in DynamicCache(config=model.config).layers:
+        if type(layer) is DynamicSlidingWindowLayer and layer.sliding_window >= tokens:
+            continue
+        if type(layer) is not DynamicLayer:
+            return False
+    return True
+
+
+class CachedDecoder:
+    """Keys and values of each row are kept; a step costs one token per row."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model
+        self.device = model.device
+        # about the number of tokens from which a matrix product gains no more by more of them
+        self.tokens_at_once = 1024 if self.device.type == "cpu" else 16384
+        self.rows: KVRows | None = None
+        self._room = (0, 0, 0)
+        self._longest = 0
+
+    def read(self, prompts: Sequence[Ids]) -> list[Prefix]:
+        prefixes: dict[int, Prefix] = {}
+        for batch in plan_batches([len(ids) for ids in prompts], max_tokens=self.tokens_at_once):
+            prefixes.update(zip(batch.tolist(), self._read_batch([prompts[i] for i in batch]), strict=True))
+        return [prefixes[i] for i in range(len(prompts))]
+
+    def _read_batch(self, prompts: Sequence[Ids]) -> list[Prefix]:
+        lengths = np.array([len(ids) for ids in prompts])
+        width = int(lengths.max())
+        start = torch.from_numpy(width - lengths).unsqueeze(-1)  # (n, 1); prompts are right-aligned
+        slots = torch.arange(width)
+        mask = None
+        if int(lengths.min()) < width:
+            seen = (slots >= start).unsqueeze(1) & (slots.unsqueeze(-1) >= slots)  # (n, width, width)
+            seen |= torch.eye(width, dtype=torch.bool)  # padding sees itself, for it must see something
+            mask = seen.unsqueeze(1)
+        cache = DynamicCache()
+        ids = pad(prompts, 0, left=True)
+        logits = self._forward(ids, (slots - start).clamp_(min=0), mask, cache)  # (n, vocabulary)
+        states = torch.stack([torch.stack([layer.keys, layer.values]) for layer in cache.layers])
+        return [  # clone: a view would hold the memory of the whole batch
+            Prefix(tuple(ids), logits[i].clone(), states[:, :, i, :, width - len(ids) :].clone())
+            for i, ids in enumerate(prompts)
+        ]
+
+    def reserve(self, rows: int, longest: int, new: int) -> None:
+        """The block is kept from call to call while it is large enough; made when the first row joins."""
+        room = (rows, longest + new + _SLACK)
+        if self.rows is not None:
+            self.rows.count = 0
+            if self.rows.block.shape[2] < room[0] or self.rows.slots < room[1]:
+                self.rows = None
+        self._room, self._longest = (*room, new), longest
+
+    def join(self, prefix: Prefix) -> None:
+        assert prefix.states is not None
+        if self.rows is None:
+            self.rows = KVRows(prefix.states, self._room[0], self._room[1])
+        self.rows.join(prefix.states, self._longest)
+
+    def keep(self, rows: NDArray[np.int64]) -> None:
+        if self.rows is not None:
+            self.rows.keep(rows)
+
+    def step(self, tokens: Tensor) -> Tensor:
+        assert self.rows is not None
+        self.rows.make_room(self._longest)
+        logits = self._forward(
+            tokens.unsqueeze(-1), self.rows.positions(), self.rows.visible(), self.rows
+        )
+        self.rows.length += 1
+        return logits
+
+    def _forward(self, ids: Tensor, positions: Tensor, mask: Tensor | None, cache: Any) -> Tensor:
+        """Logits of the last position, (n, vocabulary). ``mask`` (n, 1, queries, keys), True: may be seen."""
+        if mask is not None:
+            mask = mask.to(self.device)
+            if self.model.config._attn_implementation != "sdpa":  # the others add the mask to their scores
+                least = torch.finfo(self.model.dtype).min
+                mask = torch.zeros_like(mask, dtype=self.model.dtype).masked_fill_(~mask, least)
+        output = self.model(
+            input_ids=ids.to(self.device),
+            position_ids=positions.to(self.device),
+            attention_mask=mask,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        logits: Tensor = output.logits[:, -1]
+        return logits
+
+    @torch.inference_mode()
+    def is_right(self) -> bool:
+        """Whether the logits agree with those of plain forward passes, on two short made-up texts."""
+        slow = PlainDecoder(self.model)
+        try:
+            prefixes = self.read(_TEST_IDS)
+            seen = [_try(self, prefixes), _try(slow, slow.read(_TEST_IDS))]
+        except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):
+            return False  # the model wants its cache, its mask or its positions otherwise
+        finally:
+            self.rows = None
+        tolerance = 1e-3 if self.model.dtype == torch.float32 else 0.1
+        scale = 1.0 + float(seen[1].abs().max())
+        return bool((seen[0] - seen[1]).abs().max() <= tolerance * scale)
+
+
+class PlainDecoder:
+    """No memory: the whole text is read for each token, rows of equal length together, without padding."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model
+        self.texts: list[list[int]] = []
+
+    def read(self, prompts: Sequence[Ids]) -> list[Prefix]:
+        logits = self._logits([list(ids) for ids in prompts])
+        return [Prefix(tuple(ids), row.clone(), None) for ids, row in zip(prompts, logits, strict=True)]
+
+    def reserve(self, rows: int, longest: int, new: int) -> None:
+        self.texts = []
+
+    def join(self, prefix: Prefix) -> None:
+        self.texts.append(list(prefix.ids))
+
+    def keep(self, rows: NDArray[np.int64]) -> None:
+        self.texts = [self.texts[row] for row in rows]
+
+    def step(self, tokens: Tensor) -> Tensor:
+        for text, token in zip(self.texts, tokens.tolist(), strict=True):
+            text.append(token)
+        return self._logits(self.texts)
+
+    def _logits(self, texts: Sequence[list[int]]) -> Tensor:
+        lengths = np.array([len(text) for text in texts])
+        rows: list[Tensor] = [torch.empty(0)] * len(texts)
+        for length in np.unique(lengths):
+            group = np.flatnonzero(lengths == length)
+            ids = torch.tensor([texts[i] for i in group], device=self.model.device)
+            logits = self.model(input_ids=ids, use_cache=False).logits[:, -1]
+            for i, row in zip(group, logits, strict=True):
+                rows[i] = row
+        return torch.stack(rows)
+
+
+def _try(decoder: Decoder, prefixes: Sequence[Prefix]) -> Tensor:
+    """Logits of a few steps in which rows join late and leave."""
+    decoder.reserve(len(prefixes), max(len(prefix.ids) for prefix in prefixes), 4)
+    decoder.join(prefixes[0])
+    logits = [decoder.step(torch.tensor([2], device=prefixes[0].logits.device))]
+    decoder.join(prefixes[1])
+    for token in (3, 4):
+        logits.append(decoder.step(torch.tensor([token, 1], device=prefixes[0].logits.device)))
+    decoder.keep(np.array([1]))
+    logits.append(decoder.step(torch.tensor([2], device=prefixes[0].logits.device)))
+    return torch.cat([*logits, *(prefix.logits[None] for prefix in prefixes)]).float()
