@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ from typing import Any, TypeVar
 import huggingface_hub.constants
 import torch
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
 
 from fivenines.errors import ModelError, ResourceError, sentence
 from fivenines.models.minilm import MINILM, minilm_folder
@@ -27,6 +29,7 @@ __all__ = [
     "Card",
     "load_config",
     "load_model",
+    "load_model_with_head",
     "load_tokenizer",
     "locate",
     "override_dropout",
@@ -129,20 +132,65 @@ def load_tokenizer(name: str | Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_model(
-    auto: Any, name: str | Path, config: PretrainedConfig | None = None, **options: Any
-) -> PreTrainedModel:
-    """The weights by an Auto class of transformers (``AutoModelForCausalLM``, ...): float32, evaluation
-    mode.
+def load_model(auto: Any, name: str | Path, config: PretrainedConfig | None = None) -> PreTrainedModel:
+    """The weights by an Auto class of transformers (``AutoModelForCausalLM``, ...): float32, evaluation mode.
+
+    Raises ModelError where weights are missing.
     """
-    source = locate(name)
-    config = load_config(name) if config is None else config
-    model: PreTrainedModel = _loaded(
-        "model",
-        source,
-        lambda: auto.from_pretrained(source, config=config, dtype=torch.float32, **options),
-    )
+    model, fresh = _weights(auto, name, config, other_shapes=False)
+    _demand_weights(name, model, fresh)
     return model
+
+
+def load_model_with_head(
+    auto: Any, name: str | Path, config: PretrainedConfig | None = None
+) -> tuple[PreTrainedModel, bool]:
+    """As :func:`load_model`, but the head may be missing or of another shape. The second value: whether it
+    was.
+
+    A missing head is drawn from torch's random stream. The pooler counts as head: many encoders come without.
+    """
+    model, fresh = _weights(auto, name, config, other_shapes=True)
+    prefix = f"{model.base_model_prefix}."
+    _demand_weights(name, model, {key for key in fresh if key.startswith(prefix) and "pooler" not in key})
+    return model, bool(fresh)
+
+
+def _weights(
+    auto: Any, name: str | Path, config: PretrainedConfig | None, *, other_shapes: bool
+) -> tuple[PreTrainedModel, set[str]]:
+    """The model and the names of the weights that the files do not give."""
+    source = locate(name)
+    options = {
+        "config": load_config(name) if config is None else config,
+        "dtype": torch.float32,
+        "ignore_mismatched_sizes": other_shapes,
+        "output_loading_info": True,
+    }
+    with _quiet():
+        model, report = _loaded("model", source, lambda: auto.from_pretrained(source, **options))
+    return model, set(report["missing_keys"]) | {key for key, *_ in report["mismatched_keys"]}
+
+
+def _demand_weights(name: str | Path, model: PreTrainedModel, missing: set[str]) -> None:
+    if missing:
+        got = f"{len(missing)} missing or of another shape, such as {min(missing)}"
+        raise ModelError(sentence(f"weights of {name}", f"must be those of a {type(model).__name__}", got))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No bars and no report of transformers: what matters of it is raised as an error."""
+    log: Any = transformers_logging
+    level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
+    log.set_verbosity_error()
+    log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        log.set_verbosity(level)
+        if bars:
+            log.enable_progress_bar()
 
 
 def override_dropout(config: PretrainedConfig, dropout: float | None) -> PretrainedConfig:
@@ -191,8 +239,9 @@ def save_folder(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedToken
     staging = folder / f".saving.{os.getpid()}"
     try:
         staging.mkdir(parents=True, exist_ok=True)
-        model.save_pretrained(staging)
-        tokenizer.save_pretrained(staging)
+        with _quiet():
+            model.save_pretrained(staging)
+            tokenizer.save_pretrained(staging)
         (staging / CARD).write_text(json.dumps(asdict(card), indent=2) + "\n", encoding="utf-8")
         (folder / CARD).unlink(missing_ok=True)
         for path in sorted(staging.iterdir(), key=lambda p: p.name == CARD):

@@ -1,0 +1,375 @@
+"""A sequence classifier of transformers as the judge of snippets: fit, calibrate, score, save, load."""
+
+from __future__ import annotations
+
+import logging
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+import transformers
+from numpy.typing import ArrayLike, NDArray
+from sklearn.metrics import average_precision_score, roc_auc_score
+from torch import Tensor, nn
+from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+
+from fivenines.errors import ConfigError, ModelError, sentence
+from fivenines.models.batching import Batch, LengthBatches, to_device
+from fivenines.models.calibration import Calibration, Method, fit_calibration, log_loss
+from fivenines.models.checkpoints import remove_checkpoint
+from fivenines.models.devices import autocast, isolated, place, training_attention
+from fivenines.models.encoders import EncoderConfig, make_encoder, train_pair_tokenizer
+from fivenines.models.folder import (
+    Card,
+    load_config,
+    load_model_with_head,
+    load_tokenizer,
+    override_dropout,
+    read_card,
+    save_folder,
+)
+from fivenines.models.losses import as_two_classes, classification_loss
+from fivenines.models.objective import Lesson, Objective, lesson_of
+from fivenines.models.pairs import (
+    LONGEST,
+    Encoded,
+    PairEncoder,
+    model_inputs,
+    readable_length,
+    token_counts,
+    with_targets,
+)
+from fivenines.models.training import train
+from fivenines.models.training_config import Precision, TrainingConfig, TrainingResult
+from fivenines.records import Judgment, Snippet
+
+__all__ = ["Classifier", "ClassifierConfig", "Judged"]
+
+KIND = "classifier"
+Judged = tuple[Sequence[Snippet], Sequence[Judgment]]
+_AT_ONCE = 16384  # snippets tokenized together when scoring: bounds the memory
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """How a classifier reads and what it learns. Checked when made; raises ConfigError.
+
+    ``outputs``: 2 labels (ok, failure) or 1 logit of failure. ``max_length`` in tokens of a pair; None: what
+    the model takes, 512 at most. ``scoring_tokens``: tokens of a scoring batch with its padding. ``dropout``:
+    overrides every rate of the model while it trains. ``select_by``: what a validation set is for. ``seed``:
+    of a new head.
+    """
+
+    outputs: Literal[1, 2] = 2
+    max_length: int | None = None
+    precision: Precision = "auto"
+    scoring_tokens: int = 8192
+    dropout: float | None = None
+    select_by: Literal["average_precision", "auroc", "log_loss"] = "average_precision"
+    objective: Objective = field(default_factory=Objective)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.outputs not in (1, 2):
+            raise ConfigError(sentence("outputs", "must be 1 or 2", self.outputs))
+        if self.max_length is not None and self.max_length < 1:
+            raise ConfigError(sentence("max_length", "must be None or at least 1", self.max_length))
+        if self.precision not in ("auto", "float32", "bfloat16"):
+            raise ConfigError(sentence("precision", "must be auto, float32 or bfloat16", self.precision))
+        if self.scoring_tokens < 1:
+            raise ConfigError(sentence("scoring_tokens", "must be at least 1", self.scoring_tokens))
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            raise ConfigError(sentence("dropout", "must be None or lie in [0, 1)", self.dropout))
+        if self.select_by not in ("average_precision", "auroc", "log_loss"):
+            must = "must be average_precision, auroc or log_loss"
+            raise ConfigError(sentence("select_by", must, self.select_by))
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Self:
+        """From the settings in a card."""
+        return cls(**{**content, "objective": Objective(**content["objective"])})
+
+
+class Classifier:
+    """P(failure) of a completion given its prompt. Made by :meth:`load` or :meth:`create`."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        config: ClassifierConfig,
+        *,
+        calibration: Calibration | None = None,
+        provenance: dict[str, Any] | None = None,
+        fitted: bool = True,
+    ) -> None:
+        self.model, self.tokenizer, self.config = model, tokenizer, config
+        self.calibration = Calibration() if calibration is None else calibration
+        self.provenance = {} if provenance is None else provenance
+        self.fitted = fitted
+        self.result: TrainingResult | None = None  # of the last fit
+        self._initial: dict[str, Tensor] | None = None  # the weights that every fit starts from
+        self._initial_provenance = dict(self.provenance)
+        limit = readable_length(model, tokenizer)
+        if config.max_length is not None and config.max_length > limit:
+            raise ConfigError(
+                sentence("max_length", f"must be at most {limit} for this model", config.max_length)
+            )
+        length = min(limit, LONGEST) if config.max_length is None else config.max_length
+        self.pairs = PairEncoder(tokenizer, length)
+
+    # -- making
+
+    @classmethod
+    def load(cls, name: str | Path, config: ClassifierConfig | None = None) -> Self:
+        """From a folder that :meth:`save` wrote, any encoder or classifier folder of transformers, a hub
+        name, "minilm".
+
+        Without ``config`` a saved classifier reads as it was saved. A model without a head for
+        ``config.outputs`` gets a new one, and must be fitted before it scores. Raises ModelError for what
+        cannot be loaded.
+        """
+        card = read_card(name)
+        if card is not None and card.kind != KIND:
+            raise ModelError(sentence(f"model folder {name}", f"must hold a {KIND}", f"a {card.kind}"))
+        if config is None:
+            config = ClassifierConfig() if card is None else ClassifierConfig.from_dict(card.settings)
+        tokenizer = load_tokenizer(name)
+        settings = override_dropout(load_config(name, num_labels=config.outputs), config.dropout)
+        with isolated(config.seed):  # a new head is drawn from the seed
+            model, fresh = load_model_with_head(AutoModelForSequenceClassification, name, settings)
+        place(model)
+        calibration = None
+        if card is not None and card.calibration is not None and not fresh:
+            calibration = Calibration.from_dict(card.calibration)
+        return cls(
+            model,
+            tokenizer,
+            config,
+            calibration=calibration,
+            provenance=dict(card.provenance) if card is not None else {"base": str(name)},
+            fitted=not fresh,
+        )
+
+    @classmethod
+    def create(
+        cls,
+        texts: Sequence[str],
+        config: ClassifierConfig | None = None,
+        encoder: EncoderConfig | None = None,
+    ) -> Self:
+        """A small encoder from scratch with a tokenizer trained on ``texts``; it must be fitted before it
+        scores.
+        """
+        config = ClassifierConfig() if config is None else config
+        encoder = EncoderConfig() if encoder is None else encoder
+        tokenizer = train_pair_tokenizer(texts, encoder)
+        model = make_encoder(encoder, tokenizer, outputs=config.outputs, seed=config.seed)
+        override_dropout(model.config, config.dropout)
+        place(model)
+        return cls(model, tokenizer, config, provenance={"base": asdict(encoder)}, fitted=False)
+
+    # -- learning
+
+    def fit(
+        self,
+        snippets: Sequence[Snippet],
+        judgments: Sequence[Judgment],
+        *,
+        weights: ArrayLike | None = None,
+        validation: Judged | None = None,
+        training: TrainingConfig | None = None,
+        folder: Path | None = None,
+        progress: bool = False,
+    ) -> Self:
+        """Learn from judged snippets, from the weights that were loaded or created; earlier fits are
+        forgotten.
+
+        ``weights`` (n,) multiply the loss of each snippet. With ``validation`` the best evaluation is kept.
+        With ``folder`` a killed fit goes on from its checkpoint. Snippets whose completion does not fit are
+        left out, counted in ``provenance`` and logged. The calibration becomes the identity.
+
+        Raises NotEnoughDataError unless both answers are there, ModelError when no completion fits.
+        """
+        training = TrainingConfig() if training is None else training
+        self._forget()
+        lesson, encoded = self._readable(
+            lesson_of(snippets, judgments, self.config.objective, weights), snippets
+        )
+        source = self._source(lesson, encoded, training)
+        loss = self._loss(lesson)
+        validate = None if validation is None else self._validator(validation)
+        training = replace(training, precision=self._precision(training.precision))
+        with training_attention(self.model):
+            self.result = train(
+                self.model, source, loss, training, validate=validate, folder=folder, progress=progress
+            )
+        self.fitted = True
+        summary = {k: v for k, v in self.result.to_dict().items() if k not in ("losses", "seconds")}
+        self.provenance |= {
+            "snippets": len(snippets),
+            "left out": len(snippets) - len(lesson),
+            "failures": int(np.sum(lesson.targets > 0.5)),
+            "training": asdict(training),
+            "result": summary,
+            "versions": {"python": platform.python_version(), "torch": torch.__version__}
+            | {"transformers": transformers.__version__},
+        }
+        return self
+
+    def _forget(self) -> None:
+        if self._initial is None:
+            self._initial = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
+        else:
+            self.model.load_state_dict(self._initial)
+        self.calibration = Calibration()
+        self.provenance = dict(self._initial_provenance)
+
+    def _precision(self, wanted: Precision) -> Precision:
+        """transformers' first DeBERTa fills its mask with the least float32 and so fails in bfloat16."""
+        return "float32" if wanted == "auto" and self.model.config.model_type == "deberta" else wanted
+
+    def _readable(self, lesson: Lesson, snippets: Sequence[Snippet]) -> tuple[Lesson, dict[int, Encoded]]:
+        """The part of the lesson whose completions fit, and its encoded pairs by snippet."""
+        chosen = self.pairs.encode([snippets[i] for i in lesson.index])
+        encoded = {int(i): pair for i, pair in zip(lesson.index, chosen, strict=True) if pair is not None}
+        missing = len(lesson) - len(encoded)
+        if missing == len(lesson):
+            then = "Give a larger max_length or shorter completions."
+            must = f"must fit into {self.pairs.max_length} tokens"
+            raise ModelError(sentence("completions", must, f"none of {len(lesson)} that does", then))
+        if missing:
+            _LOG.warning(
+                "%d of %d snippets are left out: their completions do not fit into %d tokens",
+                missing,
+                len(lesson),
+                self.pairs.max_length,
+            )
+        return lesson.only(np.array([int(i) in encoded for i in lesson.index])), encoded
+
+    def _source(self, lesson: Lesson, encoded: dict[int, Encoded], training: TrainingConfig) -> LengthBatches:
+        rng = np.random.default_rng(training.seed)
+        taught = lesson.oversampled(self.config.objective.oversample, rng)
+        items = [encoded[int(i)] for i in taught.index]
+
+        def collate(rows: NDArray[np.int64]) -> Batch:
+            batch = self.pairs.collate([items[i] for i in rows])
+            return with_targets(batch, taught.targets[rows], taught.weights[rows])
+
+        return LengthBatches(token_counts(items), collate, training.batch_size, seed=training.seed)
+
+    def _loss(self, lesson: Lesson) -> Any:
+        objective = self.config.objective
+        pair = lesson.class_weights(objective.class_weights)
+        class_weights = None if pair is None else torch.tensor(pair)
+
+        def loss(model: nn.Module, batch: Batch) -> Tensor:
+            return classification_loss(
+                model(**model_inputs(batch)).logits,
+                batch["targets"],
+                class_weights=class_weights,
+                sample_weights=batch["weights"],
+                label_smoothing=objective.label_smoothing,
+                focal_gamma=objective.focal_gamma,
+            )
+
+        return loss
+
+    def _validator(self, validation: Judged) -> Any:
+        """A function of the model that grows with its quality on the validation set."""
+        snippets, judgments = validation
+        lesson, encoded = self._readable(lesson_of(snippets, judgments, self.config.objective), snippets)
+        items = [encoded[int(i)] for i in lesson.index]
+        clear = lesson.targets != 0.5
+        answers = lesson.targets > 0.5
+
+        def validate(model: nn.Module) -> float:
+            margins = self._margins(items)
+            if self.config.select_by == "log_loss":
+                return -log_loss(Calibration()(margins), lesson.targets)
+            metric = (
+                average_precision_score if self.config.select_by == "average_precision" else roc_auc_score
+            )
+            return float(metric(answers[clear], margins[clear]))
+
+        return validate
+
+    # -- scoring
+
+    def margins(self, snippets: Sequence[Snippet]) -> NDArray[np.float64]:
+        """log P(failure) - log P(ok) before calibration, shape (n,); NaN for what cannot be read whole.
+
+        A snippet's margin does not depend on what is scored with it. Raises ModelError before the first fit.
+        """
+        if not self.fitted:
+            raise ModelError("classifier must be fitted before it scores, got a new head. Call fit first.")
+        out = np.full(len(snippets), np.nan)
+        for start in range(0, len(snippets), _AT_ONCE):
+            pairs = self.pairs.encode(snippets[start : start + _AT_ONCE])
+            readable = [i for i, pair in enumerate(pairs) if pair is not None]
+            if readable:
+                values = self._margins([pair for pair in pairs if pair is not None])
+                out[start + np.array(readable)] = values
+        return out
+
+    @torch.inference_mode()
+    def _margins(self, encoded: Sequence[Encoded]) -> NDArray[np.float64]:
+        self.model.train(False)
+        device, precision = self.model.device, self._precision(self.config.precision)
+        out = np.empty(len(encoded))
+        for rows, width in self.pairs.scoring_batches(encoded, self.config.scoring_tokens):
+            batch = to_device(self.pairs.collate([encoded[i] for i in rows], width), device)
+            with autocast(precision, device):
+                logits = self.model(**batch).logits
+            two = as_two_classes(logits.float())  # (n, 2)
+            out[rows] = (two[:, 1] - two[:, 0]).double().cpu().numpy()
+        return out
+
+    def scores(self, snippets: Sequence[Snippet]) -> NDArray[np.float64]:
+        """P(failure), shape (n,), in [0, 1]. NaN where a completion does not fit whole: a filter must
+        reject it.
+        """
+        return self.calibration(self.margins(snippets))
+
+    def calibrate(
+        self,
+        snippets: Sequence[Snippet],
+        judgments: Sequence[Judgment],
+        *,
+        weights: ArrayLike | None = None,
+        method: Method = "platt",
+    ) -> Self:
+        """Make the scores mean probabilities, by held-out judged snippets. The ranking does not change.
+
+        ``weights`` (n,), e.g. 1 / inclusion, make them mean it for the pool that the snippets were drawn
+        from. Raises NotEnoughDataError unless both answers are there.
+        """
+        lesson = lesson_of(snippets, judgments, self.config.objective, weights)
+        margins = self.margins([snippets[i] for i in lesson.index])
+        known = np.isfinite(margins)
+        self.calibration = fit_calibration(
+            margins[known], lesson.targets[known], weights=lesson.weights[known], method=method
+        )
+        return self
+
+    # -- keeping
+
+    def save(self, folder: str | Path) -> None:
+        """A plain transformers folder and ``fivenines.json``. Removes a training checkpoint that stands
+        there.
+
+        Raises ModelError for a classifier with a new head, ResourceError when the disk is full.
+        """
+        if not self.fitted:
+            raise ModelError("classifier must be fitted before it is saved, got a new head. Call fit first.")
+        names = ("ok", "failure") if self.config.outputs == 2 else ("failure",)
+        self.model.config.id2label = dict(enumerate(names))
+        self.model.config.label2id = {name: i for i, name in enumerate(names)}
+        card = Card(KIND, asdict(self.config), self.calibration.to_dict(), self.provenance)
+        save_folder(Path(folder), self.model, self.tokenizer, card)
+        remove_checkpoint(Path(folder))
