@@ -3,11 +3,9 @@
 Two rules, alone or together:
 
 - **a miss rate with a guarantee**: Learn then Test (Angelopoulos et al., arXiv 2110.01052) with fixed
-sequence
-  testing from the strictest threshold outwards, on a grid that is geometric in the odds. The grid is fixed
-  before
-  any score is seen, so that P(miss rate <= max_miss_rate) >= confidence over the draw of the calibration
-  failures.
+  sequence testing from the strictest threshold outwards, on a grid that is geometric in the odds. The grid is
+  fixed before any score is seen, so that P(miss rate <= max_miss_rate) >= confidence over the draw of the
+  calibration failures.
 - **a target acceptance**, given as such or as the cost in quality that may be paid for the filter.
 """
 
@@ -113,8 +111,7 @@ class QualityCost:
 
     With a share r of first draws rejected, quality = (1 - r) / 2 + r p, where p is the preference for the
     filtered completion over a rejected first draw. ``preferred`` is a value of p that was estimated before;
-    without one the
-    worst is taken, p = 0, so that r may be at most twice the cost.
+    without one the worst is taken, p = 0, so that r may be at most twice the cost.
     """
 
     cost: float
@@ -181,11 +178,10 @@ def choose_threshold(
     """The threshold that the rules ask for, from the scores and answers of calibration snippets.
 
     - ``max_miss_rate`` alone: the loosest threshold of the grid at which P(score < threshold | failure) is at
-    most
-      this, with probability ``confidence`` over the calibration failures.
+    most this,
+      with probability ``confidence`` over the calibration failures.
     - ``acceptance`` (share of calibration snippets that pass) or ``quality_cost`` (see :class:`QualityCost`;
-    a
-      number takes the worst case): the strictest threshold that accepts enough. Of both, the larger
+      a number takes the worst case): the strictest threshold that accepts enough. Of both, the larger
       acceptance.
     - both kinds: the strictest threshold that accepts enough, if the guarantee holds there too.
 

@@ -6,11 +6,10 @@ the wealth is then a product over the items in any order, so neither a seed nor 
 change the interval, and equal items need one factor with a count.
 
 For items (x_i, d_i), independent and alike, 0 <= x <= bound, the quantity is theta = E[x] / E[d]. At the true
-theta
-each g = theta d - x has mean 0, so for a bet c in [0, 1] and L >= max(-g) the wealth prod(1 + c g_i / L) is a
-non-negative martingale, and so is any mixture over c. By Markov it reaches 1 / tail with probability ``tail``
-at most: every theta at which it does is refused. By Ville that holds at every time at once: one may look and
-stop.
+theta each g = theta d - x has mean 0, so for a bet c in [0, 1] and L >= max(-g) the wealth
+prod(1 + c g_i / L) is a non-negative martingale, and so is any mixture over c. By Markov it reaches 1 / tail
+with probability ``tail`` at most: every theta at which it does is refused. By Ville that holds at every time
+at once: one may look and stop.
 """
 
 from __future__ import annotations

@@ -32,12 +32,10 @@ def failure_rate_weighted(
     Args:
         failed: shape (n,), whether each labelled item is a failure.
         weights: shape (n,), population over sampling probability of each item (or 1 / inclusion probability),
-        up
-            to a constant. Weights may depend on anything known before the label was.
+        up to a constant. Weights may depend on anything known before the label was.
         weight_bound: the largest weight that the design could give, known before sampling.
         mean_one: the weights are exact, so that their expectation is 1, instead of up to a constant. The
-        estimate
-            is then sum(w f) / n (Horvitz-Thompson), else sum(w f) / sum(w) (Hajek).
+        estimate is then sum(w f) / n (Horvitz-Thompson), else sum(w f) / sum(w) (Hajek).
 
     The interval (betting, see :mod:`fivenines.stats.betting`) holds at any rate and n, zero failures
     included, and at any time one looks. At zero failures it is ``weight_bound`` / mean weight times as wide
@@ -87,18 +85,16 @@ def failure_rate_reused(
     One entry for each prompt x, all of shape (n,):
 
     - ``failed_accepted``: f a of an unfiltered draw y1 (1 when it is a failure that the threshold accepts),
-    or the
-      mean of f a over several such draws. It needs a label only where the draw is accepted.
+      or the mean of f a over several such draws. It needs a label only where the draw is accepted.
     - ``draws``: min(N, budget), where N counts *other* draws for the same prompt up to the first acceptance.
-    It
-      needs no label, and is read only where ``failed_accepted`` is not 0.
+      It needs no label, and is read only where ``failed_accepted`` is not 0.
     - ``returned``: whether one of those ``budget`` draws was accepted.
 
     Quantity: P(failure) of what the system returns, E[f a min(N, K)] / E[returned]. Since y1 and N are
-    independent
-    given x and E[min(N, K) | x] = (1 - (1 - A)^K) / A = P(returned | x) / A(x), the numerator is the rate at
-    which a prompt is answered by a failure; docs/design/estimands.md has the algebra. The same draw must not
-    serve as y1 and in N: where the system's own first draw was labelled, N must come from a fresh run.
+    independent given x and E[min(N, K) | x] = (1 - (1 - A)^K) / A = P(returned | x) / A(x), the numerator is
+    the rate at which a prompt is answered by a failure; docs/design/estimands.md has the algebra. The same
+    draw must not serve as y1 and in N: where the system's own first draw was labelled, N must come from a fresh
+    run.
 
     The interval holds at zero failures, where it is ``budget`` times as wide as that of as many labels on the
     filter's own outputs: a failing prompt might have an acceptance of 1 / budget.

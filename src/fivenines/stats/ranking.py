@@ -1,0 +1,189 @@
+"""How well scores rank failures above the rest: area under the ROC curve and average precision."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special, stats
+
+from fivenines.errors import DataError, NotEnoughDataError, sentence
+from fivenines.stats.checks import bool_array, check_level, value_array, weight_array
+from fivenines.stats.estimate import Estimate
+
+__all__ = ["auroc", "average_precision"]
+
+_CHUNK = 2_000_000  # numbers a block of resamples may hold
+_WORK = 400_000_000  # items times resamples; beyond it there are fewer resamples
+
+Sums = NDArray[np.float64]  # (resamples, groups of equal score, ascending)
+
+
+def auroc(
+    answers: ArrayLike,
+    scores: ArrayLike,
+    weights: ArrayLike | None = None,
+    *,
+    clusters: ArrayLike | None = None,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Estimate:
+    """P(a failure scores above a non-failure), ties worth a half.
+
+    Args:
+        answers: shape (n,), 1 for a failure.
+        scores: shape (n,), finite; higher is worse.
+        weights: shape (n,), 1 / (inclusion probability) when the items were sampled unequally.
+        clusters: shape (n,), what the items came from (book, author): resampled whole, for items of one book
+            are not independent.
+
+    Interval: point +- t standard errors on the logit scale, the standard error from 1,000 bootstrap
+    resamples, within failures and non-failures apart, or of clusters; t has as many degrees of freedom as the
+    rarer class (or the clusters) less one. Perfect separation gives the exact bound on disjoint pairs, never
+    [1, 1].
+
+    Raises:
+        DataError: arrays that do not fit together, or scores that are not finite.
+        NotEnoughDataError: no failure or no non-failure, or fewer than two clusters.
+        ConfigError: ``level`` is not strictly between 0 and 1.
+    """
+    data = _Ranked.of(answers, scores, weights, clusters)
+    return _estimate(data, _auroc, "AUROC", level, seed)
+
+
+def average_precision(
+    answers: ArrayLike,
+    scores: ArrayLike,
+    weights: ArrayLike | None = None,
+    *,
+    clusters: ArrayLike | None = None,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Estimate:
+    """Precision averaged over failures, sum (R_k - R_(k-1)) P_k; arguments and interval as :func:`auroc`."""
+    data = _Ranked.of(answers, scores, weights, clusters)
+    return _estimate(data, _average_precision, "average precision", level, seed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ranked:
+    """Items in ascending order of score."""
+
+    failed: NDArray[np.bool_]  # (n,)
+    weights: NDArray[np.float64]  # (n,)
+    starts: NDArray[np.intp]  # (groups,), where each distinct score begins
+    clusters: NDArray[np.intp] | None  # (n,), numbered from 0
+
+    @classmethod
+    def of(
+        cls, answers: ArrayLike, scores: ArrayLike, weights: ArrayLike | None, clusters: ArrayLike | None
+    ) -> _Ranked:
+        score = value_array(scores, "scores")
+        failed = bool_array(answers, "answers", score.size)
+        weight = np.ones(score.size) if weights is None else weight_array(weights, n=score.size)
+        for name, side in (("failure", failed), ("non-failure", ~failed)):
+            if not weight[side].sum() > 0:
+                got = f"none among {score.size}"
+                message = sentence("ranking", f"must have at least one {name} of positive weight", got)
+                raise NotEnoughDataError(message, 1)
+        groups = None
+        if clusters is not None:
+            named = np.asarray(clusters)
+            if named.shape != score.shape:
+                raise DataError(
+                    sentence("clusters", f"must have one for each of {score.size} items", named.size)
+                )
+            groups = np.unique(named, return_inverse=True)[1]
+            if groups.max() < 1:
+                raise NotEnoughDataError(sentence("clusters", "must be at least two", 1), 1)
+        order = np.argsort(score, kind="stable")
+        ranked = score[order]
+        starts = np.flatnonzero(np.append(True, ranked[1:] != ranked[:-1]))
+        return cls(failed[order], weight[order], starts, None if groups is None else groups[order])
+
+    @property
+    def freedom(self) -> int:
+        """Degrees of freedom of the standard error."""
+        rarer = min(int(self.failed.sum()), int((~self.failed).sum()))
+        return max(1, (rarer if self.clusters is None else int(self.clusters.max()) + 1) - 1)
+
+    def sums(self, copies: NDArray[np.float64]) -> tuple[Sums, Sums]:
+        """Weight of failures and of the rest at each distinct score; copies: (resamples, n)."""
+        weight = copies * self.weights
+        bad = np.add.reduceat(weight * self.failed, self.starts, axis=1)
+        return bad, np.add.reduceat(weight, self.starts, axis=1) - bad
+
+    def resampled(self, rng: np.random.Generator, resamples: int) -> Iterator[NDArray[np.float64]]:
+        """Blocks of how often each item is drawn, shape (some, n), in all ``resamples`` rows."""
+        block = max(1, _CHUNK // self.failed.size)
+        for start in range(0, resamples, block):
+            rows = min(block, resamples - start)
+            if self.clusters is not None:
+                number = int(self.clusters.max()) + 1
+                drawn = rng.multinomial(number, np.full(number, 1 / number), size=rows)
+                yield drawn[:, self.clusters].astype(np.float64)
+                continue
+            copies = np.empty((rows, self.failed.size))
+            for side in (self.failed, ~self.failed):
+                number = int(side.sum())
+                copies[:, side] = rng.multinomial(number, np.full(number, 1 / number), size=rows)
+            yield copies
+
+
+def _auroc(bad: Sums, good: Sums) -> NDArray[np.float64]:
+    below = np.cumsum(good, axis=1) - good / 2
+    with np.errstate(invalid="ignore"):  # a resample of clusters may hold one class only: NaN, left out
+        area: NDArray[np.float64] = (bad * below).sum(axis=1) / (bad.sum(axis=1) * good.sum(axis=1))
+    return area
+
+
+def _average_precision(bad: Sums, good: Sums) -> NDArray[np.float64]:
+    bad, good = bad[:, ::-1], good[:, ::-1]  # from the worst score down
+    found, seen = np.cumsum(bad, axis=1), np.cumsum(bad + good, axis=1)
+    with np.errstate(invalid="ignore"):
+        precision = np.where(seen > 0, found / seen, 0.0)
+        area: NDArray[np.float64] = (bad * precision).sum(axis=1) / bad.sum(axis=1)
+    return area
+
+
+def _estimate(
+    data: _Ranked, measure: Callable[[Sums, Sums], NDArray[np.float64]], what: str, level: float, seed: int
+) -> Estimate:
+    check_level(level)
+    n, bad = data.failed.size, int(data.failed.sum())
+    point = float(measure(*data.sums(np.ones((1, n))))[0])
+    resamples = int(np.clip(_WORK // n, 100, 1000))
+    rng = np.random.default_rng(seed)
+    values = np.concatenate([measure(*data.sums(copies)) for copies in data.resampled(rng, resamples)])
+    edge = 1 / (2 * bad * (n - bad) + 2)  # half a pair: keeps the logit finite
+    spread = float(np.nanstd(_logit(values, edge), ddof=1))
+    reach = float(stats.t.ppf((1 + level) / 2, data.freedom)) * spread
+    centre = float(_logit(np.array([point]), edge)[0])
+    low, high = (float(special.expit(centre + step)) for step in (-reach, reach))
+    low, high = _never_certain(point, min(low, point), max(high, point), min(bad, n - bad), level)
+    kept = "failures and the rest apart" if data.clusters is None else f"{data.freedom + 1} clusters"
+    assumptions = (
+        "the items, or the clusters, are independent draws"
+        if data.clusters is not None
+        else "independent items",
+        f"approximate: bootstrap of {kept}, {resamples:,} resamples, on the logit scale",
+    )
+    return Estimate(point, low, high, level, n, "bootstrap", assumptions, what)
+
+
+def _never_certain(point: float, low: float, high: float, pairs: int, level: float) -> tuple[float, float]:
+    """At perfect separation all resamples agree; the rarer class gives as many disjoint pairs in order."""
+    bound = math.exp(math.log((1 - level) / 2) / pairs)
+    if point >= 1.0:
+        return min(low, bound), 1.0
+    if point <= 0.0:
+        return 0.0, max(high, 1 - bound)
+    return low, high
+
+
+def _logit(values: NDArray[np.float64], edge: float) -> NDArray[np.float64]:
+    logits: NDArray[np.float64] = special.logit(np.clip(values, edge, 1 - edge))
+    return logits
