@@ -136,9 +136,7 @@ class CachedDecoder:
     def step(self, tokens: Tensor) -> Tensor:
         assert self.rows is not None
         self.rows.make_room(self._longest)
-        logits = self._forward(
-            tokens.unsqueeze(-1), self.rows.positions(), self.rows.visible(), self.rows
-        )
+        logits = self._forward(tokens.unsqueeze(-1), self.rows.positions(), self.rows.visible(), self.rows)
         self.rows.length += 1
         return logits
 

@@ -103,7 +103,7 @@ class KVRows(Cache):
         self.length -= shift
 
     def visible(self) -> Tensor | None:
-        """Which slots each row sees when the next token is written, (count, 1, 1, slots); None: all see all."""
+        """Which slots each row sees at the next token, (count, 1, 1, slots); None: all see all."""
         start = self.start[: self.count]
         if int(start.max()) == self.first:
             return None

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from fivenines.models.prefix_cache import Prefix, PrefixCache
 from fivenines.models.stopping import Stop, StopRule
 from fivenines.models.token_choice import choose_tokens, uniforms
 
-__all__ = ["Sampler", "SamplingConfig"]
+__all__ = ["Sampler", "SamplingConfig", "output_size"]
 
 _READ_AHEAD = 16  # prompts read at once: enough for full matrix products, few enough to hold in memory
 _UNLIMITED = 2**20  # context of a model that states none
@@ -93,14 +94,17 @@ class Sampler:
             must = f"must be below the model's context of {self.context} tokens"
             raise ConfigError(sentence("max_new_tokens", must, config.max_new_tokens))
         self.rule = StopRule(
-            tokenizer, config.stop, model.get_output_embeddings().weight.shape[0], _eos_tokens(model, tokenizer)
+            tokenizer,
+            config.stop,
+            output_size(model),
+            _eos_tokens(model, tokenizer),
         )
         self.prefixes = PrefixCache(int(config.prefix_cache_mb * 2**20))
         self.decoder = make_decoder(model, self.context)
         self.encode = lru_cache(maxsize=2**16)(self._encode)
 
     def _encode(self, prompt: str) -> Ids:
-        """The tokens of a prompt; of one too long for the context the right end, with room for the completion.
+        """The tokens of a prompt; of one too long for the context the right end, with room to complete it.
 
         Trailing space is dropped, since a completion begins with its own. An empty prompt is the
         start-of-text (or end-of-text) token.
@@ -131,6 +135,12 @@ class Sampler:
     def clear(self) -> None:
         """Forget the prompts that were read. Afterwards results are those of a fresh sampler, bit by bit."""
         self.prefixes.clear()
+
+
+def output_size(model: PreTrainedModel) -> int:
+    """The number of logits per token, which may exceed the tokenizer's size."""
+    head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    return int(head.weight.shape[0])
 
 
 def _eos_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -175,7 +185,7 @@ class _Run:
             logits = self.decoder.step(tokens[kept].to(tokens.device)) if self.rows else None
 
     def _fill(self) -> torch.Tensor | None:
-        """Let waiting draws join until the batch is full; the logits for their first token, (joined, vocab)."""
+        """Let waiting draws join while there is room; the logits for their first token, (joined, vocab)."""
         joined = []
         while len(self.rows) < self.size:
             if not self.waiting and not self._read():

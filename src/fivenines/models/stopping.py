@@ -19,7 +19,9 @@ __all__ = ["Stop", "StopRule", "first_sentence"]
 
 Stop = Literal["sentence", "newline", "eos"]
 _LOOKAHEAD = 3  # tokens after a possible end within which the next sentence must have begun
-_PLAIN = re.compile(r"[A-Za-z0-9,;ĠĊ▁#]*")  # a token of these alone cannot end a sentence; Ġ, ▁, #: word starts
+_PLAIN = re.compile(
+    r"[A-Za-z0-9,;ĠĊ▁#]*"
+)  # a token of these alone cannot end a sentence; Ġ, ▁, #: word starts
 _OPENING = re.compile(r'(?:(?<=\s)|(?<=^)|(?<=[(\[—–-]))["\'](?=\S)|[“«„]')
 _CLOSING = re.compile(r'(?<=[^\s(\[—–-])"|[”»]')
 
@@ -93,7 +95,9 @@ class StopRule:
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         if backend is not None:  # several times as fast as the wrapper around it
             return str(backend.decode(tokens, skip_special_tokens=True))
-        return str(self.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        return str(
+            self.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        )
 
     def is_complete(self, tokens: list[int]) -> str | None:
         """The finished completion, or None if it goes on. For rows at or shortly after a possible end."""
