@@ -178,8 +178,7 @@ def choose_threshold(
     """The threshold that the rules ask for, from the scores and answers of calibration snippets.
 
     - ``max_miss_rate`` alone: the loosest threshold of the grid at which P(score < threshold | failure) is at
-    most this,
-      with probability ``confidence`` over the calibration failures.
+      most this, with probability ``confidence`` over the calibration failures.
     - ``acceptance`` (share of calibration snippets that pass) or ``quality_cost`` (see :class:`QualityCost`;
       a number takes the worst case): the strictest threshold that accepts enough. Of both, the larger
       acceptance.

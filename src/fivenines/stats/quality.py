@@ -38,8 +38,8 @@ def preference_coupled(
         rejected_first: whether the first draw was rejected, shape (prompts,); or how many were, with ``n``
             prompts.
         preferences: one for each judged pair of a rejected first draw and the filtered completion: 1 when the
-            filtered one is preferred, 0 when the first draw is, 0.5 for a tie. None judged gives a bound: p
-            in [0, 1].
+            filtered one is preferred, 0 when the first draw is, 0.5 for a tie, or the raters' mean. None
+            judged gives a bound: p in [0, 1].
 
     Interval: exact (Clopper-Pearson) for r at a tenth of the error budget, :func:`preference_exact` for p at
         the
@@ -47,7 +47,7 @@ def preference_coupled(
     size.
 
     Raises:
-        DataError: preferences other than 0, 0.5 and 1, or preferences although no first draw was rejected.
+        DataError: preferences outside [0, 1], or preferences although no first draw was rejected.
         ConfigError: ``level`` is not strictly between 0 and 1.
     """
     check_level(level)
@@ -67,7 +67,7 @@ def preference_coupled(
     elif values.size:
         point = 0.5 + rejected / prompts * (preferred.point - 0.5)
     assumptions: tuple[str, ...] = (
-        "the filter returns the first accepted draw",
+        "the unfiltered completion is the filter's first draw",
         "judged pairs are a random sample of the prompts with a rejected first draw, and independent",
         _BLIND,
     )
@@ -80,15 +80,17 @@ def preference_coupled(
 
 
 def preference_exact(preferences: ArrayLike, level: float = 0.95) -> Estimate:
-    """The mean of preferences in {0, 0.5, 1}: an exact interval that knows ties.
+    """The mean of preferences in [0, 1] (1 win, 0.5 tie, 0 loss, or the mean of several raters), exactly.
 
-    Clopper-Pearson on s = wins + ties / 2 at half the error budget. Why that holds: replace each tie by a
-    fair coin, and s becomes a binomial count C with the same mean, symmetric about s given the data, so that
-    C is on s's side of any bound with probability 1/2 or more; an interval on C that fails on a side with
-    probability alpha / 4 hence fails on s with alpha / 2. Without data the interval is [0, 1].
+    Clopper-Pearson on s = wins + ties / 2 at half the error budget. Why that holds: replace each preference v
+    by a coin that shows 1 with probability v, and s becomes a binomial count C with the same mean. Given the
+    data, C is on s's side of any bound with probability 1/2 or more (ties: by symmetry; other values: the
+    median of a sum of coins is within one of its mean, Jogdeo and Samuels 1968, so s is rounded outwards). A
+    bound on C that fails with probability alpha / 4 hence fails on s with alpha / 2. Without data the
+    interval is [0, 1].
 
     Raises:
-        DataError: preferences other than 0, 0.5 and 1.
+        DataError: preferences outside [0, 1].
         ConfigError: ``level`` is not strictly between 0 and 1.
     """
     check_level(level)
@@ -96,10 +98,11 @@ def preference_exact(preferences: ArrayLike, level: float = 0.95) -> Estimate:
     assumptions = ("comparisons are independent", _BLIND)
     if not values.size:
         return Estimate(math.nan, 0.0, 1.0, level, 0, "exact with ties", assumptions, "preference")
-    low, high = clopper_pearson(float(values.sum()), values.size, (1.0 - level) / 4)
-    return Estimate(
-        float(values.mean()), low, high, level, values.size, "exact with ties", assumptions, "preference"
-    )
+    n, total, tail = values.size, float(values.sum()), (1.0 - level) / 4
+    halves = bool(np.isin(values, (0.0, 0.5, 1.0)).all())
+    low, _ = clopper_pearson(total if halves else math.floor(total), n, tail)
+    _, high = clopper_pearson(total if halves else math.ceil(total), n, tail)
+    return Estimate(total / n, low, high, level, n, "exact with ties", assumptions, "preference")
 
 
 def quality_box(parts: list[tuple[float, float, float, float]]) -> tuple[float, float]:
@@ -123,7 +126,8 @@ def _rejections(rejected_first: ArrayLike | SupportsIndex, n: SupportsIndex | No
 
 def _preferences(preferences: ArrayLike) -> NDArray[np.float64]:
     values = value_array(preferences, "preferences")
-    wrong = values[~np.isin(values, (0.0, 0.5, 1.0))]
+    wrong = values[(values < 0.0) | (values > 1.0)]
     if wrong.size:
-        raise DataError(sentence("preferences", "must be 0, 0.5 or 1", float(wrong[0])))
+        then = "1: filtered preferred, 0.5: tie."
+        raise DataError(sentence("preferences", "must lie in [0, 1]", float(wrong[0]), then))
     return values

@@ -93,8 +93,8 @@ def failure_rate_reused(
     Quantity: P(failure) of what the system returns, E[f a min(N, K)] / E[returned]. Since y1 and N are
     independent given x and E[min(N, K) | x] = (1 - (1 - A)^K) / A = P(returned | x) / A(x), the numerator is
     the rate at which a prompt is answered by a failure; docs/design/estimands.md has the algebra. The same
-    draw must not serve as y1 and in N: where the system's own first draw was labelled, N must come from a fresh
-    run.
+    draw must not serve as y1 and in N: where the system's own first draw was labelled, N must come from a
+    fresh run.
 
     The interval holds at zero failures, where it is ``budget`` times as wide as that of as many labels on the
     filter's own outputs: a failing prompt might have an acceptance of 1 / budget.
