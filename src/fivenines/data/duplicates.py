@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -21,6 +22,7 @@ from fivenines.records import Snippet
 __all__ = ["deduplicate", "near_duplicates", "normalized", "word_runs"]
 
 _BANDS, _ROWS = 32, 4
+_CHUNK = 16  # texts hashed at once: enough to spare Python, few enough for the cache
 _COMPARED = 16  # texts of a bucket that a newcomer is compared to: keeps a bucket of boilerplate linear
 _WORD = re.compile(r"\w+")
 _MIX = np.uint64(0x9E3779B97F4A7C15)
@@ -81,16 +83,22 @@ def _buckets(runs: list[NDArray[np.uint64]]) -> Iterator[list[int]]:
     rng = np.random.default_rng(0)  # which hash functions does not matter, only that they stay the same
     factors = rng.integers(0, 2**63, (_BANDS * _ROWS, 1), dtype=np.uint64) * np.uint64(2) + np.uint64(1)
     keys = np.empty((len(runs), _BANDS), np.uint64)
-    for index, values in enumerate(runs):
-        least = _scramble(values[None, :] * factors).min(axis=1).reshape(_BANDS, _ROWS)  # (bands, rows)
-        key = np.zeros(_BANDS, np.uint64)
+    for begin in range(0, len(runs), _CHUNK):
+        part = runs[begin : begin + _CHUNK]
+        starts = np.cumsum([0] + [len(values) for values in part[:-1]])
+        values = np.concatenate(part)
+        key = np.zeros((_BANDS, len(part)), np.uint64)
         for row in range(_ROWS):
-            key = _scramble(key + least[:, row])
-        keys[index] = key
+            hashed = _scramble(values * factors[row::_ROWS])  # (bands, runs of all texts of the part)
+            key = _scramble(key + np.minimum.reduceat(hashed, starts, axis=1))
+        keys[begin : begin + len(part)] = key.T
     for band in range(_BANDS):
         order = np.argsort(keys[:, band], kind="stable")
-        cuts = np.flatnonzero(np.diff(keys[order, band])) + 1
-        yield from (part.tolist() for part in np.split(order, cuts) if len(part) > 1)
+        changes = np.flatnonzero(np.diff(keys[order, band])) + 1
+        starts, ends = np.concatenate([[0], changes]), np.concatenate([changes, [len(order)]])
+        several = ends - starts > 1
+        for start, end in zip(starts[several].tolist(), ends[several].tolist(), strict=True):
+            yield order[start:end].tolist()
 
 
 def _jaccard(left: NDArray[np.uint64], right: NDArray[np.uint64]) -> float:
@@ -111,17 +119,16 @@ def deduplicate(snippets: Iterable[Snippet], *, near: float | None = 0.7) -> lis
         exact.setdefault((normalized(snippet.prompt), normalized(snippet.completion)), snippet)
     if near is None:
         return list(exact.values())
-    kept = list(exact.values())
-    prompts = [prompt for prompt, _ in exact]
-    group_of_prompts = near_duplicates(prompts, near)
-    group_of_completions = near_duplicates([completion for _, completion in exact], near)
+    distinct = list(dict.fromkeys(prompt for prompt, _ in exact))
+    group_of = dict(zip(distinct, near_duplicates(distinct, near), strict=True))
+    members = Counter(group_of.values())
+    doubtful = [pair for pair in exact if members[group_of[pair[0]]] > 1]
+    similar = near_duplicates([completion for _, completion in doubtful], near)
     first: dict[tuple[int, int], str] = {}
-    result = []
-    for index, snippet in enumerate(kept):
-        key = (group_of_prompts[index], group_of_completions[index])
-        if first.setdefault(key, prompts[index]) == prompts[index]:
-            result.append(snippet)
-    return result
+    for (prompt, completion), group in zip(doubtful, similar, strict=True):
+        if first.setdefault((group_of[prompt], group), prompt) != prompt:
+            del exact[prompt, completion]
+    return list(exact.values())
 
 
 class Groups:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from sentencex.sentencex import get_sentence_boundaries  # type: ignore[import-untyped]
+from sentencex.sentencex import get_sentence_boundaries
 
 from fivenines.data.text import Document
 from fivenines.errors import ConfigError, sentence
