@@ -72,12 +72,16 @@ class Data(Section):
 
     ``texts``: plain text, JSONL or Parquet, also .gz, from which training windows are cut; or "storyworld:N",
     that is N stories of the built-in story language. ``prompts``: what to generate on when measuring; left
-    out, the windows of the test split serve. A prompt has ``sentences_per_prompt`` sentences.
+    out, the windows of the test split serve. A prompt has ``sentences_per_prompt`` sentences; windows lie
+    ``within`` a document or within a paragraph. Sources whose prompts have a Jaccard similarity of ``near``
+    share a split, and a snippet that near to another is dropped; 1 means exact copies alone.
     """
 
     texts: Texts = ()
     prompts: Texts = ()
     sentences_per_prompt: Count = 3
+    within: Literal["document", "paragraph"] = "document"
+    near: Annotated[float, Field(gt=0.0, le=1.0)] = 0.7
     splits: Splits = Splits()
 
 
@@ -168,11 +172,13 @@ class Classifier(Section):
     """What reads the completions.
 
     ``model``: a name on the hub, a folder, "minilm" (needs the extra of that name) or "scratch".
+    ``ok_per_failure``: train on at most so many ok snippets for each failure, chosen at random; None: on all.
     """
 
     model: Annotated[str, Field(min_length=1)] = "minilm"
     size: ClassifierSize = ClassifierSize()
     training: Training = Training(epochs=4.0)
+    ok_per_failure: Positive | None = None
 
     @model_validator(mode="after")
     def _trained(self) -> Self:
@@ -187,10 +193,13 @@ class Labels(Section):
     """Whose answers count and how many are asked for.
 
     ``source``: "people", or "storyworld" for simulated labelers. ``rule``: how labels become one judgment.
+    ``train_on``: the completions that the classifier learns from: the generator's draws, the source's own
+    next sentences (failures come cheaper where the source has more of them), or half of each.
     """
 
     source: Literal["people", "storyworld"] = "people"
-    rule: str = "majority"
+    train_on: Literal["generator", "source", "both"] = "both"
+    rule: Literal["majority", "any_failure", "unanimous"] = "majority"
     per_item: Count = 2
     n_train: Count = 2000
     n_calibrate: Count = 1000
