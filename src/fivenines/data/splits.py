@@ -79,7 +79,8 @@ def linked_sources(snippets: Sequence[Snippet], *, near: float = 0.7) -> dict[st
 
     Two sources are linked when they share a prompt or have near-duplicate prompts, and when they share about
     20 runs of eight words (a passage of 27 words), wherever their windows were cut: the same tale in two
-    collections. A run that stands in more than ten sources is taken for boilerplate.
+    collections. A run that stands in more than ten sources is taken for boilerplate. With ``near`` 1, sharing
+    a prompt alone links: for sources that are alike by nature, such as stories of one small language.
     """
     names = [_source(snippet) for snippet in snippets]
     sources = sorted(set(names))
@@ -94,10 +95,11 @@ def linked_sources(snippets: Sequence[Snippet], *, near: float = 0.7) -> dict[st
             prompts[prompt] = len(prompts)
             first_owner.append(source)
         groups.join(source, first_owner[prompts[prompt]])
-    for index, first in enumerate(near_duplicates(list(prompts), near)):
-        groups.join(first_owner[index], first_owner[first])
-    for left, right in _sharing_passages(snippets, owner):
-        groups.join(left, right)
+    if near < 1.0:
+        for index, first in enumerate(near_duplicates(list(prompts), near)):
+            groups.join(first_owner[index], first_owner[first])
+        for left, right in _sharing_passages(snippets, owner):
+            groups.join(left, right)
     return {name: sources[groups.find(i)] for i, name in enumerate(sources)}
 
 
