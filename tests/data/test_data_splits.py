@@ -188,6 +188,17 @@ def test_the_same_tale_in_two_books_links_them() -> None:
     assert linked_sources(snippets) == {"a": "a", "b": "a", "c": "c"}
 
 
+def test_sources_alike_by_nature_link_by_the_same_prompt_alone() -> None:
+    rng = random.Random(9)
+    prompt = prose(rng)
+    alike = [Snippet(edited(prompt, rng, 1), prose(rng, 8), source=f"story {i}") for i in range(5)]
+    alike.append(Snippet(alike[0].prompt.upper(), prose(rng, 8), source="story 5"))
+    assert len(set(linked_sources(alike).values())) < 4
+    linked = linked_sources(alike, near=1.0)
+    assert linked["story 5"] == linked["story 0"]
+    assert len(set(linked.values())) == 5
+
+
 def test_boilerplate_links_nothing() -> None:
     rng = random.Random(6)
     licence = prose(rng, 60)
