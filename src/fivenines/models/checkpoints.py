@@ -6,6 +6,7 @@ import os
 import pickle
 import random
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,8 @@ def write_checkpoint(folder: Path, content: dict[str, Any]) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, folder / CHECKPOINT)
     except (OSError, RuntimeError) as error:  # torch turns a failed write into a RuntimeError
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         raise ResourceError(_cannot_write(folder, error)) from error
 
 

@@ -91,8 +91,14 @@ class ClassifierConfig:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Self:
-        """From the settings in a card."""
-        return cls(**{**content, "objective": Objective(**content["objective"])})
+        """From the settings in a card. Raises ModelError for settings that this version does not know."""
+        try:
+            return cls(**{**content, "objective": Objective(**content.get("objective", {}))})
+        except TypeError as error:
+            then = "Give a config."
+            raise ModelError(
+                sentence("settings of the classifier", "must be known", str(error), then)
+            ) from error
 
 
 class Classifier:
@@ -168,9 +174,10 @@ class Classifier:
         """
         config = ClassifierConfig() if config is None else config
         encoder = EncoderConfig() if encoder is None else encoder
+        if config.dropout is not None:
+            encoder = replace(encoder, dropout=config.dropout)
         tokenizer = train_pair_tokenizer(texts, encoder)
         model = make_encoder(encoder, tokenizer, outputs=config.outputs, seed=config.seed)
-        override_dropout(model.config, config.dropout)
         place(model)
         return cls(model, tokenizer, config, provenance={"base": asdict(encoder)}, fitted=False)
 

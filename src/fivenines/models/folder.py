@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import huggingface_hub.constants
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
@@ -49,6 +50,7 @@ _TOKENIZER_FILES = (
     "sentencepiece.bpe.model",
     "tekken.json",
 )
+_UNLOADABLE = (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, SafetensorError)
 T = TypeVar("T")
 
 
@@ -90,7 +92,7 @@ def _loaded(what: str, source: str, load: Callable[[], T]) -> T:
     """``load()``, with whatever transformers raises turned into one sentence."""
     try:
         return load()
-    except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError) as error:
+    except _UNLOADABLE as error:
         if isinstance(error, OSError) and not Path(source).is_dir():
             raise ModelError(_not_on_hub(what, source)) from error
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]

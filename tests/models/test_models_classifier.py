@@ -1,0 +1,312 @@
+"""Architectures, reading, learning, keeping: on tiny random models made here, and on a real one."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from fivenines.errors import ConfigError, DataError, LabelError, ModelError, NotEnoughDataError
+from fivenines.models.classifier import Classifier, ClassifierConfig
+from fivenines.models.encoders import EncoderConfig
+from fivenines.models.folder import CARD
+from fivenines.models.objective import Objective
+from fivenines.models.protocols import ClassifierLike
+from fivenines.models.training_config import TrainingConfig
+from fivenines.records import Answer, Judgment, Snippet
+
+WORDS = [
+    "the",
+    "a",
+    "dog",
+    "cat",
+    "bird",
+    "house",
+    "sat",
+    "ran",
+    "saw",
+    "big",
+    "small",
+    "red",
+    "blue",
+    "garden",
+    "and",
+    "then",
+    "over",
+    "under",
+]
+TRAINING = TrainingConfig(epochs=12, learning_rate=3e-3, batch_size=16, precision="float32", threads=1)
+TINY = EncoderConfig(layers=1, width=32, heads=2, tokenizer="word", max_length=40, dropout=0.0)
+READING = ClassifierConfig(precision="float32")
+
+
+def task(n: int, seed: int = 0) -> tuple[list[Snippet], list[Judgment]]:
+    """A quarter of the completions holds "bled": failures."""
+    rng = np.random.default_rng(seed)
+    snippets, judgments = [], []
+    for i in range(n):
+        prompt = list(rng.choice(WORDS, rng.integers(4, 16)))
+        completion = list(rng.choice(WORDS, rng.integers(3, 9)))
+        if i % 4 == 0:
+            completion.insert(1, "bled")
+        snippets.append(Snippet(" ".join(prompt), " ".join(completion)))
+        judgments.append(Judgment(snippets[-1].id, Answer.FAILURE if i % 4 == 0 else Answer.OK))
+    return snippets, judgments
+
+
+def fitted(
+    config: ClassifierConfig = READING, encoder: EncoderConfig = TINY, training: TrainingConfig = TRAINING
+) -> Classifier:
+    snippets, judgments = task(96)
+    made = Classifier.create([s.text for s in snippets], config, encoder)
+    return made.fit(snippets, judgments, training=training)
+
+
+@pytest.fixture(scope="module")
+def classifier() -> Classifier:
+    return fitted()
+
+
+@pytest.mark.parametrize(
+    ("architecture", "tokenizer"),
+    [
+        ("bert", "wordpiece"),
+        ("roberta", "bpe"),
+        ("modernbert", "bpe"),
+        ("deberta", "word"),
+        ("deberta-v2", "wordpiece"),
+    ],
+)
+def test_architectures(architecture: Any, tokenizer: Any, tmp_path: Path) -> None:
+    encoder = replace(TINY, architecture=architecture, tokenizer=tokenizer, vocabulary=120, layers=2)
+    made = fitted(encoder=encoder, training=replace(TRAINING, epochs=24))
+    assert made.result is not None
+    assert np.mean(made.result.losses[-5:]) < 0.5 * made.result.losses[0]
+    snippets, judgments = task(60, seed=1)
+    scores = made.scores(snippets)
+    assert roc_auc_score([j.answer == Answer.FAILURE for j in judgments], scores) > 0.95
+
+    made.calibrate(snippets, judgments).save(tmp_path)
+    loaded = Classifier.load(tmp_path)
+    long = [Snippet(" ".join(WORDS * 20), "the dog bled"), Snippet("", "the dog bled")]
+    both = snippets + long
+    np.testing.assert_allclose(loaded.scores(both), made.scores(both), rtol=0, atol=1e-6)
+    # and by plain transformers, which knows nothing of us
+    model: Any = AutoModelForSequenceClassification
+    plain, reader = model.from_pretrained(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
+    pair = reader([long[0].prompt], [long[0].completion], truncation="only_first", return_tensors="pt")
+    assert pair["input_ids"].shape == (1, TINY.max_length)
+    with torch.no_grad():
+        logits = plain.eval()(**pair).logits[0]
+    assert float(logits[1] - logits[0]) == pytest.approx(loaded.margins(long)[0], abs=1e-4)
+    assert plain.config.id2label == {0: "ok", 1: "failure"}
+
+
+def test_a_long_prompt_is_cut_from_the_left_and_the_completion_is_whole(classifier: Classifier) -> None:
+    words = [f"w{i}" for i in range(100)]
+    made = Classifier.create([" ".join(words)], READING, TINY)
+    (encoded,) = made.pairs.encode([Snippet(" ".join(words), "w1 w2 w3")])
+    assert encoded is not None
+    tokens = made.tokenizer.convert_ids_to_tokens(encoded["input_ids"])
+    assert tokens == ["[CLS]", *words[-34:], "[SEP]", "w1", "w2", "w3", "[SEP]"]
+    assert encoded["token_type_ids"] == [0] * 36 + [1] * 4
+
+
+@pytest.mark.parametrize("length", [36, 37, 38])
+def test_a_completion_that_just_fits_or_does_not(classifier: Classifier, length: int) -> None:
+    completion = " ".join(WORDS[i % len(WORDS)] for i in range(length))
+    long, short = Snippet("the dog saw", completion), Snippet("the dog", "sat")
+    (pair, _) = classifier.pairs.encode([long, short])
+    scores = classifier.scores([long, short])
+    assert not np.isnan(scores[1])
+    if length > 37:  # 40 less three special tokens: never cut
+        assert pair is None
+        assert np.isnan(scores[0])
+    else:
+        assert pair is not None
+        reading = classifier.tokenizer.decode(pair["input_ids"])
+        assert completion in reading
+        assert not np.isnan(scores[0])
+
+
+def test_what_is_no_text_is_not_scored(classifier: Classifier) -> None:
+    scores = classifier.scores(
+        [Snippet("the dog", "sat \ud800"), Snippet("the \udc00", "sat"), Snippet("a", "b")]
+    )
+    assert np.isnan(scores).tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_score_does_not_depend_on_its_company(classifier: Classifier, precision: Any) -> None:
+    snippets, _ = task(150, seed=2)
+    rng = np.random.default_rng(0)
+    made = Classifier(classifier.model, classifier.tokenizer, replace(READING, precision=precision))
+    expected = made.scores(snippets)
+    for tokens in (1, 100, 100_000):
+        order = rng.permutation(len(snippets))
+        other = Classifier(made.model, made.tokenizer, replace(made.config, scoring_tokens=tokens))
+        np.testing.assert_allclose(
+            other.scores([snippets[i] for i in order]), expected[order], rtol=0, atol=1e-5
+        )
+    assert made.scores([]).shape == (0,)
+    assert isinstance(made, ClassifierLike)
+
+
+def test_fit_forgets_the_past() -> None:
+    snippets, judgments = task(48)
+    made = Classifier.create([s.text for s in snippets], READING, TINY)
+    short = replace(TRAINING, epochs=2)
+    first = made.fit(snippets, judgments, training=short).scores(snippets)
+    made.calibrate(snippets, judgments)
+    other, answers = task(48, seed=3)
+    made.fit(other, answers, training=short)
+    again = made.fit(snippets, judgments, training=short).scores(snippets)
+    np.testing.assert_array_equal(first, again)
+
+
+def test_validation_keeps_the_best_and_stops_early() -> None:
+    snippets, judgments = task(96)
+    for select_by in ("average_precision", "auroc", "log_loss"):
+        config = replace(READING, select_by=select_by)
+        made = Classifier.create([s.text for s in snippets], config, TINY)
+        training = replace(TRAINING, epochs=25, patience=2)
+        made.fit(snippets, judgments, validation=task(40, seed=1), training=training)
+        assert made.result is not None
+        assert made.result.best_metric == max(metric for _, metric in made.result.metrics)
+        if select_by == "average_precision":
+            assert made.result.stopped == "patience"
+
+
+def test_a_fit_goes_on_from_its_checkpoint_and_saving_ends_it(tmp_path: Path) -> None:
+    snippets, judgments = task(48)
+    made = Classifier.create([s.text for s in snippets], READING, TINY)
+    made.fit(snippets, judgments, training=TRAINING, folder=tmp_path)
+    again = Classifier.create([s.text for s in snippets], READING, TINY)
+    again.fit(snippets, judgments, training=TRAINING, folder=tmp_path)
+    np.testing.assert_array_equal(made.scores(snippets), again.scores(snippets))
+    again.save(tmp_path)
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        Objective(class_weights="balanced"),
+        Objective(class_weights=(1.0, 5.0), label_smoothing=0.05),
+        Objective(focal_gamma=2.0, oversample=0.5),
+        Objective(targets="shares", unsure=None),
+    ],
+)
+def test_objectives_and_one_logit_learn(objective: Objective) -> None:
+    config = replace(READING, objective=objective, outputs=1)
+    made = fitted(config)
+    snippets, judgments = task(60, seed=1)
+    auroc = roc_auc_score([j.answer == Answer.FAILURE for j in judgments], made.scores(snippets))
+    assert auroc > 0.95
+
+
+def test_weights_of_snippets_matter() -> None:
+    snippets, judgments = task(48)
+    made = Classifier.create([s.text for s in snippets], READING, TINY)
+    few = replace(TRAINING, epochs=3)
+    failing = np.array([j.answer == Answer.FAILURE for j in judgments])
+    more = made.fit(snippets, judgments, training=few, weights=np.where(failing, 20.0, 1.0)).scores(snippets)
+    less = made.fit(snippets, judgments, training=few, weights=np.where(failing, 0.1, 1.0)).scores(snippets)
+    assert more.mean() > less.mean() + 0.1
+
+
+def test_dropout_is_overridden() -> None:
+    made = Classifier.create(["the dog"], replace(READING, dropout=0.37), TINY)
+    rates = {m.p for m in made.model.modules() if isinstance(m, torch.nn.Dropout)}
+    assert rates == {0.37}
+
+
+def test_completions_that_do_not_fit_are_left_out_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    snippets, judgments = task(48)
+    long = Snippet("a", " ".join(WORDS * 4))
+    made = Classifier.create([s.text for s in snippets], READING, TINY)
+    with caplog.at_level(logging.WARNING):
+        made.fit([*snippets, long], [*judgments, Judgment(long.id, Answer.OK)], training=TRAINING)
+    assert "1 of 49 snippets are left out: their completions do not fit into 40 tokens" in caplog.text
+    assert made.provenance["left out"] == 1
+    two = [long, Snippet("b", long.completion)]
+    with pytest.raises(ModelError, match="completions must fit into 40 tokens, got none of 2 that does"):
+        made.fit(two, [Judgment(two[0].id, Answer.OK), Judgment(two[1].id, Answer.FAILURE)])
+
+
+def test_what_it_refuses(classifier: Classifier, tmp_path: Path) -> None:
+    snippets, judgments = task(8)
+    new = Classifier.create(["the dog"], READING, TINY)
+    with pytest.raises(
+        ModelError, match=r"must be fitted before it scores, got a new head\. Call fit first\."
+    ):
+        new.scores(snippets)
+    with pytest.raises(ModelError, match="must be fitted before it is saved"):
+        new.save(tmp_path)
+    with pytest.raises(NotEnoughDataError, match="training data needs both answers, got no failure"):
+        new.fit(snippets[1:4], judgments[1:4])
+    with pytest.raises(NotEnoughDataError, match="needs both answers, got no ok"):
+        classifier.calibrate(snippets[:1], judgments[:1])
+    with pytest.raises(LabelError, match="judgment must be of the snippet beside it"):
+        new.fit(snippets, judgments[::-1])
+    with pytest.raises(DataError, match="must be of one length, got 8, 7 and 8"):
+        new.fit(snippets, judgments[1:])
+    with pytest.raises(ConfigError, match="max_length must be at most 40 for this model, got 41"):
+        Classifier.create(["the dog"], replace(READING, max_length=41), TINY)
+    with pytest.raises(ConfigError, match="max_length must be at least 5, got 4"):
+        Classifier.create(["the dog"], replace(READING, max_length=4), TINY)
+    for change, message in (
+        ({"outputs": 3}, "outputs must be 1 or 2, got 3"),
+        ({"scoring_tokens": 0}, "scoring_tokens must be at least 1, got 0"),
+        ({"dropout": 1.0}, r"dropout must be None or lie in \[0, 1\), got 1.0"),
+        ({"select_by": "f1"}, "select_by must be average_precision, auroc or log_loss, got f1"),
+        ({"precision": "int8"}, "precision must be auto, float32 or bfloat16, got int8"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            ClassifierConfig(**change)
+
+
+def test_calibration_keeps_the_ranking_and_is_saved(classifier: Classifier, tmp_path: Path) -> None:
+    snippets, judgments = task(80, seed=4)
+    made = Classifier(classifier.model, classifier.tokenizer, classifier.config)
+    raw = made.scores(snippets)
+    made.calibrate(snippets, judgments, method="isotonic")
+    calibrated = made.scores(snippets)
+    assert np.array_equal(np.argsort(raw, kind="stable"), np.argsort(calibrated, kind="stable"))
+    assert not np.array_equal(raw, calibrated)
+    made.save(tmp_path)
+    np.testing.assert_array_equal(Classifier.load(tmp_path).scores(snippets), calibrated)
+    card = json.loads((tmp_path / CARD).read_text())
+    assert card["kind"] == "classifier"
+    assert card["calibration"]["method"] == "isotonic"
+
+
+def test_a_loaded_classifier_learns_on_from_what_was_loaded(classifier: Classifier, tmp_path: Path) -> None:
+    classifier.save(tmp_path)
+    loaded = Classifier.load(tmp_path)
+    snippets, judgments = task(32, seed=5)
+    loaded.fit(snippets, judgments, training=replace(TRAINING, max_steps=1, learning_rate=1e-9))
+    np.testing.assert_allclose(
+        loaded.scores(snippets), classifier.margins(snippets) * 0 + loaded.scores(snippets)
+    )
+    np.testing.assert_allclose(loaded.margins(snippets), classifier.margins(snippets), atol=1e-3)
+
+
+def test_the_real_encoder_loads_learns_and_scores(tmp_path: Path) -> None:
+    snippets, judgments = task(32)
+    made = Classifier.load("minilm")
+    with pytest.raises(ModelError, match="must be fitted before it scores"):
+        made.scores(snippets)
+    made.fit(snippets, judgments, training=replace(TRAINING, epochs=2, learning_rate=5e-5))
+    scores = made.calibrate(snippets, judgments).scores(snippets)
+    assert np.all((scores > 0) & (scores < 1))
+    made.save(tmp_path)
+    np.testing.assert_array_equal(Classifier.load(tmp_path).scores(snippets), scores)

@@ -1,0 +1,67 @@
+"""Parameter groups and the learning rate over time."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import AutoConfig, AutoModelForSequenceClassification
+
+from fivenines.models.optimizers import layer_depth, learning_rate_factor, parameter_groups
+
+SMALL = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8}
+
+
+@pytest.mark.parametrize(
+    ("name", "depth"),
+    [
+        ("bert.embeddings.word_embeddings.weight", 0),
+        ("bert.encoder.layer.0.attention.self.query.weight", 1),
+        ("deberta.encoder.layer.11.output.dense.bias", 12),
+        ("deberta.encoder.rel_embeddings.weight", 0),
+        ("model.layers.3.attn.Wqkv.weight", 4),
+        ("model.embeddings.tok_embeddings.weight", 0),
+        ("model.embed_tokens.weight", 0),
+        ("transformer.h.7.mlp.c_fc.weight", 8),
+        ("transformer.wte.weight", 0),
+        ("transformer.ln_f.weight", 13),
+        ("bert.pooler.dense.weight", 13),
+        ("classifier.weight", 13),
+    ],
+)
+def test_depth_of_a_parameter(name: str, depth: int) -> None:
+    assert layer_depth(name, 12) == depth
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "deberta-v2", "modernbert"])
+def test_groups_cover_every_parameter_once(kind: str) -> None:
+    model = AutoModelForSequenceClassification.from_config(  # type: ignore[no-untyped-call]
+        AutoConfig.for_model(kind, vocab_size=20, pad_token_id=0, **SMALL)
+    )
+    frozen = next(model.parameters())
+    frozen.requires_grad_(False)
+    groups = parameter_groups(
+        model, learning_rate=1.0, weight_decay=0.1, layer_decay=0.5, head_learning_rate=7.0
+    )
+    inside = [p for group in groups for p in group["params"]]
+    assert {id(p) for p in inside} == {id(p) for p in model.parameters()} - {id(frozen)}
+    assert len(inside) == len({id(p) for p in inside})
+    assert {group["lr"] for group in groups} <= {7.0, 1.0, 0.5, 0.25, 0.125}
+    assert {0.5, 0.25, 7.0} <= {group["lr"] for group in groups}
+    for group in groups:
+        assert group["initial_lr"] == group["lr"]
+        assert {p.ndim > 1 for p in group["params"]} == {group["weight_decay"] > 0}
+
+
+@given(st.floats(0, 1), st.floats(0, 0.9), st.sampled_from(["linear", "cosine", "none"]))
+def test_rate_stays_within_bounds(progress: float, warmup: float, decay: str) -> None:
+    assert 0 <= learning_rate_factor(progress, warmup, decay) <= 1  # type: ignore[arg-type]
+
+
+def test_rate_over_time() -> None:
+    assert learning_rate_factor(0.05, 0.1, "linear") == pytest.approx(0.5)
+    assert learning_rate_factor(0.1, 0.1, "linear") == pytest.approx(1)
+    assert learning_rate_factor(0.55, 0.1, "linear") == pytest.approx(0.5)
+    assert learning_rate_factor(0.55, 0.1, "cosine") == pytest.approx(0.5)
+    assert learning_rate_factor(1.0, 0.1, "cosine") == 0
+    assert learning_rate_factor(1.0, 0.1, "none") == 1
