@@ -23,6 +23,7 @@ _PLAIN = re.compile(
     r"[A-Za-z0-9,;ĠĊ▁#]*"
 )  # a token of these alone cannot end a sentence; Ġ, ▁, #: word starts
 _OPENING = re.compile(r'(?:(?<=\s)|(?<=^)|(?<=[(\[—–-]))["\'](?=\S)|[“«„]')
+_DANGLING = re.compile(r"\s+[\"'“„«‘(\[]+$")  # the opening mark of the next sentence
 _CLOSING = re.compile(r'(?<=[^\s(\[—–-])"|[”»]')
 
 
@@ -32,11 +33,16 @@ def first_sentence(text: str, language: str = "en") -> tuple[str, bool]:
     While a quotation mark is open the sentence counts as unfinished: sentencex splits after “Go! as long as
     it has not seen the end of “Go! Run,” she said.
     """
-    pieces = [piece for piece in sentencex.segment(language, text.strip()) if piece.strip()]
-    if not pieces:
+    sentences = _sentences(text, language)
+    if not sentences:
         return "", False
-    sentence = pieces[0].strip()
-    return sentence, len(pieces) > 1 and not _quote_is_open(sentence)
+    return sentences[0], len(sentences) > 1 and not _quote_is_open(sentences[0])
+
+
+def _sentences(text: str, language: str) -> list[str]:
+    """By sentencex, which leaves an opening mark that it does not see closed with the sentence before it."""
+    pieces = (_DANGLING.sub("", piece.strip()) for piece in sentencex.segment(language, text.strip()))
+    return [piece for piece in pieces if piece]
 
 
 def _quote_is_open(text: str) -> bool:
@@ -62,9 +68,15 @@ class StopRule:
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, stop: Stop, vocabulary: int, eos: Iterable[int]
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        stop: Stop,
+        vocabulary: int,
+        eos: Iterable[int],
+        language: str = "en",
     ) -> None:
         self.stop = stop
+        self.language = language
         self.tokenizer = tokenizer
         self.is_eos: NDArray[np.bool_] = np.zeros(vocabulary, dtype=np.bool_)
         self.is_eos[[token for token in eos if token < vocabulary]] = True
@@ -107,7 +119,7 @@ class StopRule:
         if self.stop == "newline":
             line, newline, _ = text.partition("\n")
             return line.rstrip() if newline else None
-        sentence, complete = first_sentence(text)
+        sentence, complete = first_sentence(text, self.language)
         return sentence if complete else None
 
     def finish(self, tokens: list[int], at_eos: bool) -> str:
@@ -117,7 +129,7 @@ class StopRule:
             text, newline, _ = text.partition("\n")
             return text.rstrip() if newline or at_eos else _whole_words(text)
         if self.stop == "sentence":
-            pieces = [piece for piece in sentencex.segment("en", text) if piece.strip()]
-            if len(pieces) > 1:
-                return pieces[0].strip()
+            sentences = _sentences(text, self.language)
+            if len(sentences) > 1:
+                return sentences[0]
         return text if at_eos else _whole_words(text)
