@@ -163,14 +163,27 @@ def evaluate(
         if curve_points:
             deployed = None if threshold is None else threshold.value
             points = curve(tally, curve_thresholds(tally, deployed, curve_points), level)
-        measured.append(_measure(name, tally, level, seconds.get(name), points, truth.get(name, {})))
+        estimates = _estimates(tally, level, None if threshold is None else threshold.value)
+        measured.append(_measured(name, tally, estimates, seconds.get(name), points, truth.get(name, {})))
     return Evaluation(level, tuple(measured), threshold, agreement)
 
 
-def _measure(
+def _estimates(tally: Tally, level: float, deployed: float | None) -> dict[str, Estimate | None]:
+    return {
+        "unfiltered_failure_rate": rates.unfiltered_rate(tally, level),
+        "filtered_failure_rate": rates.filtered_rate(tally, level),
+        "reused_failure_rate": rates.reused_rate(tally, level, deployed),
+        "quality": rates.quality(tally, level),
+        "acceptance": rates.acceptance(tally, level),
+        "draws_per_output": rates.draws_per_output(tally, level),
+        "abstention": rates.abstention(tally, level),
+    }
+
+
+def _measured(
     name: str,
     tally: Tally,
-    level: float,
+    found: dict[str, Estimate | None],
     seconds: float | None,
     points: tuple[CurvePoint, ...],
     truth: Mapping[str, float],
@@ -178,15 +191,6 @@ def _measure(
     outputs = int(tally.returned.sum())
     if seconds is not None and not seconds > 0:
         raise ConfigError(sentence("seconds", "must be positive", seconds))
-    found: dict[str, Estimate | None] = {
-        "unfiltered_failure_rate": rates.unfiltered_rate(tally, level),
-        "filtered_failure_rate": rates.filtered_rate(tally, level),
-        "reused_failure_rate": rates.reused_rate(tally, level),
-        "quality": rates.quality(tally, level),
-        "acceptance": rates.acceptance(tally, level),
-        "draws_per_output": rates.draws_per_output(tally, level),
-        "abstention": rates.abstention(tally, level),
-    }
     return Measured(
         name=name,
         counts=_counts(tally),

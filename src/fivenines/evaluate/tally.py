@@ -134,7 +134,9 @@ class Tally:
         return self
 
     def add_redraws(self, outputs: Iterable[Output]) -> Self:
-        """Fresh runs of the same filter on the prompts in :attr:`failing_prompts`, any number for each.
+        """Fresh runs of the filter on the prompts in :attr:`failing_prompts`, any number for each.
+
+        With the same threshold, or with a stricter one: that serves the stricter part of the curve too.
 
         They give the weights that the reuse of unfiltered labels needs: how many draws, independent of the
         labelled one, it takes to be accepted. They need no labels. Outputs of other prompts are passed over.
@@ -212,7 +214,7 @@ class Tally:
         return (self._unfiltered if kind == "unfiltered" else self._filtered).first
 
     def first_below(self, threshold: float) -> NDArray[np.int64]:
-        """Which draw of each output is the first with a score below the threshold, from 1; 0 where none is."""
+        """Which draw of each output is the first to score below the threshold, from 1; 0 where none is."""
         if not len(self):
             return np.zeros(0, np.int64)
         starts = np.array(self._starts)

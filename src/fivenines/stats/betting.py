@@ -119,6 +119,10 @@ def _log_mixture(gains: NDArray[np.float64], counts: NDArray[np.float64], mass: 
 
 def _crossing(holds: Callable[[float], bool], start: float, end: float) -> tuple[float, float]:
     """The last point where a monotone statement fails and the first where it holds, between start and end."""
+    if end == np.inf:  # double until it holds; what does not by then is not bounded by these data
+        end = next((start * 2.0**k for k in range(1, 60) if start > 0 and holds(start * 2.0**k)), np.inf)
+        if end == np.inf:
+            return end, end
     fails, true = max(start, _TINY * end), end
     if not (end > 0.0 and holds(end * (1.0 - _PRECISION))):
         return end, end
