@@ -15,7 +15,7 @@ from fivenines.pipeline.workspace import (
     read_outputs,
     read_snippets_of,
 )
-from fivenines.records import Output, Snippet
+from fivenines.records import Answer, Output, Snippet
 from fivenines.store import Draw
 from fivenines.storyworld import SimulatedLabeler, SimulatedRater
 
@@ -27,6 +27,7 @@ __all__ = [
     "queue_calibration",
     "queue_outputs",
     "queue_training",
+    "simulated_failure",
     "unanswered_pairs",
 ]
 
@@ -111,9 +112,18 @@ def _queue(work: Workspace, purpose: str, snippets: Sequence[Snippet], distribut
     )
     if simulated and work.store.counts(purpose).missing:
         answered = {label.snippet_id for label in work.store.labels(purpose)}
-        labeler = SimulatedLabeler("storyworld", noise=0.0, seed=work.task.seed)
+        labeler = _simulated_labeler(work)
         unanswered = {s.id: s for s in snippets}
         work.store.add_labels([labeler.label(s) for i, s in unanswered.items() if i not in answered])
+
+
+def simulated_failure(work: Workspace, snippet: Snippet) -> bool:
+    """Whether a simulated labeler calls it a failure."""
+    return _simulated_labeler(work).label(snippet).answer is Answer.FAILURE
+
+
+def _simulated_labeler(work: Workspace) -> SimulatedLabeler:
+    return SimulatedLabeler("storyworld", noise=0.0, seed=work.task.seed)
 
 
 def _simulate_preferences(work: Workspace, pairs: Sequence[tuple[str, str, str]]) -> None:

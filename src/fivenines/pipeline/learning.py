@@ -62,27 +62,27 @@ def train_generator(work: Workspace, step: Step) -> None:
     if not settings.train.enabled:
         source = work.task.model_source(settings.model)
         model = LanguageModel.load(source, sampling=sampling_config(work))
-        step.write_metrics({"trained": False, "parameters": model.parameters})
+        step.write_metrics({"trained": False, "parameters": _parameters(model)})
         return
-    texts = _texts(step, work, "train_texts")
+    texts = _texts(work, "train_texts")
     if not texts:
         then = "Name texts under [data], or set generator.train = false."
         raise NotEnoughDataError(sentence("training a generator", "needs texts", "none", then))
     if settings.model == "scratch":
-        model = LanguageModel.create(texts, LanguageModelConfig(**settings.size.model_dump()), seed=work.task.seed)
+        size = LanguageModelConfig(**settings.size.model_dump(), seed=work.task.seed)
+        model = LanguageModel.create(texts, size, sampling_config(work))
     else:
-        model = LanguageModel.load(work.task.model_source(settings.model))
-    model.sampling = sampling_config(work)
+        model = LanguageModel.load(work.task.model_source(settings.model), sampling=sampling_config(work))
     model.fit(
         texts,
         training=TrainingConfig(**settings.train.settings(), seed=work.task.seed),
-        validation=_texts(step, work, "validation_texts"),
-        folder=step.path / "training",
+        validation=_texts(work, "validation_texts") or None,
+        folder=step.path / "model",
         progress=work.progress,
     )
     model.save(step.path / "model")
     result = model.result.to_dict() if model.result is not None else {}
-    step.write_metrics({"trained": True, "parameters": model.parameters, "texts": len(texts), "training": result})
+    step.write_metrics({"trained": True, "parameters": _parameters(model), "texts": len(texts), "training": result})
 
 
 def draw(work: Workspace, step: Step) -> None:
@@ -119,7 +119,7 @@ def train_classifier(work: Workspace, step: Step) -> None:
             [answers[i] for i in kept],
             validation=validation if settings.training.patience is not None else None,
             training=TrainingConfig(**settings.training.settings(), seed=seed),
-            folder=step.path / "training",
+            folder=step.path / "model",
             progress=work.progress,
         )
     classifier.calibrate(*validation)
@@ -156,7 +156,11 @@ def choose(work: Workspace, step: Step) -> None:
     step.write_metrics({"threshold": threshold.value, "rule": threshold.rule})
 
 
-def _texts(step: Step, work: Workspace, name: str) -> list[str]:
+def _parameters(model: LanguageModel) -> int:
+    return sum(parameter.numel() for parameter in model.model.parameters())
+
+
+def _texts(work: Workspace, name: str) -> list[str]:
     return [row["text"] for _, row in read_jsonl(work.step("data").file(f"{name}.jsonl"))]
 
 

@@ -124,7 +124,7 @@ class Size(Section):
 
 
 class GeneratorSize(Size):
-    architecture: Literal["gpt2", "llama", "gptneox"] = "gpt2"
+    architecture: Literal["gpt2", "llama", "gpt_neox"] = "gpt2"
 
 
 class ClassifierSize(Size):
