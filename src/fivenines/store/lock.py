@@ -70,13 +70,14 @@ class TaskLock:
         handle, self._handle = self._handle, None
         _held.discard(self)
         os.ftruncate(handle, 0)
+        fcntl.flock(handle, fcntl.LOCK_UN)  # also where a worker that was just forked still shares the file
         os.close(handle)
 
     def holder(self) -> str:
         """Who wrote the lock file last, in words."""
         try:
             who = json.loads(self.path.read_text(encoding="utf-8"))
-            return f"process {who['pid']} on {who['host']} since {who['started']} ({who['command']})"
+            return f"held by process {who['pid']} on {who['host']} since {who['started']} ({who['command']})"
         except (OSError, ValueError, KeyError, TypeError):
             return "another process"  # it holds the lock but has not written its name yet
 
