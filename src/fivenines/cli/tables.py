@@ -99,3 +99,40 @@ def interval(estimate: Mapping[str, Any] | None, form: str = ".2g") -> str:
         return "not measured"
     one = Estimate.from_dict(dict(estimate))
     return f"{one.point:{form}} ({one.low:{form}} to {one.high:{form}})"
+
+
+def print_summary(console: Console, evaluation: Mapping[str, Any]) -> None:
+    """What was measured, a column for each distribution of prompts."""
+    columns = evaluation["distributions"]
+    table = Table(title="95% intervals" if evaluation["level"] == 0.95 else f"{evaluation['level']:g} intervals")
+    table.add_column("")
+    for column in columns:
+        table.add_column(f"prompts: {column['name']}", justify="right")
+    rows = [
+        ("failure rate, unfiltered", lambda c: interval(c["unfiltered_failure_rate"])),
+        ("failure rate, filtered", lambda c: interval(c["filtered_failure_rate"])),
+        ("   the same, reused labels", lambda c: interval(c["reused_failure_rate"])),
+        ("at least", lambda c: _nines(c["filtered_failure_rate"])),
+        ("true rate, unfiltered", lambda c: _truth(c, "unfiltered_failure_rate")),
+        ("true rate, filtered", lambda c: _truth(c, "filtered_failure_rate")),
+        ("quality (0.5: as unfiltered)", lambda c: interval(c["quality"], ".3f")),
+        ("acceptance of a draw", lambda c: interval(c["acceptance"], ".3f")),
+        ("draws per output", lambda c: interval(c["draws_per_output"], ".2f")),
+        ("abstentions", lambda c: f"{c['counts']['abstentions']:,} of {c['counts']['prompts']:,}"),
+        ("outputs per second", lambda c: f"{c['outputs_per_second']:,.0f}"),
+    ]
+    for name, cell in rows:
+        if not name.startswith("true") or any(column["truth"] for column in columns):
+            table.add_row(name, *(cell(column) for column in columns))
+    console.print(table)
+
+
+def _nines(estimate: Mapping[str, Any]) -> str:
+    return f"{Estimate.from_dict(dict(estimate)).nines:.1f} nines"
+
+
+def _truth(column: Mapping[str, Any], name: str) -> str:
+    known = next((one for one in column["truth"] if one["name"] == name), None)
+    if known is None:
+        return ""
+    return f"{known['value']:.2g} ({'inside' if known['contained'] else 'outside'} the interval)"

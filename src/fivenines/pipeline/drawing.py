@@ -66,5 +66,4 @@ def filter_in_chunks(
             }
             write_json_atomic(cost, spent)
         costs.append(read_json(cost))
-    totals = {key: sum(cost[key] for cost in costs) for key in costs[0]} if costs else {}
-    return {**totals, "chunks": len(costs)}
+    return {key: sum(cost[key] for cost in costs) for key in costs[0]} if costs else {}

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fivenines.errors import DataError, sentence
-from fivenines.files import read_json, read_jsonl
+from fivenines.files import read_jsonl
 from fivenines.labels import judgments
 from fivenines.models.minilm import MINILM
 from fivenines.records import Candidate, Judgment, Output, Reason, Snippet
@@ -135,10 +135,9 @@ def row_of_output(output: Output) -> dict[str, Any]:
 
 def read_outputs(folder: Path, distribution: str) -> list[Output]:
     """The outputs of one distribution of prompts, in order of the prompts."""
-    count = read_json(folder / "chunks.json")[distribution]
     outputs = []
-    for chunk in range(count):
-        for _, row in read_jsonl(folder / f"{distribution}-{chunk:05d}.jsonl"):
+    for path in sorted(folder.glob(f"{distribution}-[0-9]*.jsonl")):
+        for _, row in read_jsonl(path):
             prompt = row["prompt"]
             candidates = tuple(
                 Candidate(prompt, completion, score, kept, Reason[reason], draw)
