@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import stats as sps
 
 from fivenines.errors import ConfigError, DataError, ModelError, ScoringError
-from fivenines.filtering import FilteredGenerator, safe_scores
+from fivenines.filtering import FilteredGenerator, PatientScorer, safe_scores
 from fivenines.records import Output, Reason, Snippet
 from fivenines.testing import FakeClassifier, FakeGenerator
 from fivenines.testing.fakes import Fault
@@ -125,8 +125,7 @@ def test_no_fault_of_a_classifier_lets_a_text_through(
         if output.completion is not None:  # a score that the sound classifier gives too
             snippet = Snippet(output.prompt, output.completion)
             assert output.score == sound.scores([snippet])[0]
-            alone, _ = safe_scores(faulty, [snippet])
-            assert alone[0] == output.score
+            assert safe_scores(faulty, [snippet])[0] == output.score
 
 
 @settings(max_examples=60, deadline=None)
@@ -459,16 +458,21 @@ def test_halving_finds_the_text_that_breaks_the_batch() -> None:
             return np.zeros(len(snippets))
 
     picky = Picky()
-    scores, problem = safe_scores(picky, snippets)
+    scores = safe_scores(picky, snippets)
     assert np.flatnonzero(np.isnan(scores)).tolist() == [37]
-    assert str(problem) == "no"
     assert picky.calls == 13  # once all, and two halves at each of six levels
 
 
 def test_scores_of_nothing() -> None:
-    scores, problem = safe_scores(FakeClassifier(), [])
-    assert scores.shape == (0,)
-    assert problem is None
+    assert safe_scores(FakeClassifier(), []).shape == (0,)
+    assert PatientScorer(FakeClassifier()).scores([]).shape == (0,)
+
+
+def test_a_totally_broken_classifier_is_not_asked_for_each_text() -> None:
+    broken = FakeClassifier(fault="raise")
+    snippets = [Snippet("P.", f"Nobody was hurt, {i}.") for i in range(1000)]
+    assert np.isnan(safe_scores(broken, snippets)).all()
+    assert broken.calls <= 2 * 10 + 3
 
 
 # --- bad input

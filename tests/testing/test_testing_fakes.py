@@ -85,9 +85,8 @@ def test_scores_are_the_same_on_every_machine() -> None:
 @pytest.mark.parametrize("fault", get_args(Fault))
 def test_every_fault_costs_the_score(fault: Fault) -> None:
     snippets = [Snippet("P", f"Nobody was hurt, {i}.") for i in range(50)]
-    scores, _ = safe_scores(FakeClassifier(fault=fault), snippets)
-    assert np.isnan(scores).all()
-    assert not np.isnan(safe_scores(FakeClassifier(fault=fault, fault_rate=0.0), snippets)[0]).any()
+    assert np.isnan(safe_scores(FakeClassifier(fault=fault), snippets)).all()
+    assert not np.isnan(safe_scores(FakeClassifier(fault=fault, fault_rate=0.0), snippets)).any()
 
 
 def test_fit_wants_pairs() -> None:

@@ -8,6 +8,15 @@ from fivenines.filtering.generator import (
     ThresholdLike,
     Tighten,
 )
-from fivenines.filtering.scoring import safe_scores
+from fivenines.filtering.scoring import PatientScorer, safe_scores
 
-__all__ = ["FilterStats", "FilteredGenerator", "Policy", "Rater", "ThresholdLike", "Tighten", "safe_scores"]
+__all__ = [
+    "FilterStats",
+    "FilteredGenerator",
+    "PatientScorer",
+    "Policy",
+    "Rater",
+    "ThresholdLike",
+    "Tighten",
+    "safe_scores",
+]

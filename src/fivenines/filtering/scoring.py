@@ -19,15 +19,22 @@ _PATIENCE_CALLS = 3  # so many calls without one valid score ...
 _PATIENCE_PROMPTS = 5  # ... over at least so many prompts mean that the classifier is broken, not the text
 
 
-def safe_scores(
-    classifier: ScorerLike, snippets: Sequence[Snippet]
-) -> tuple[NDArray[np.float64], Exception | None]:
-    """Scores of shape (n,), NaN wherever the classifier gave no probability; and its last error.
+def safe_scores(classifier: ScorerLike, snippets: Sequence[Snippet]) -> NDArray[np.float64]:
+    """Scores of shape (n,), NaN wherever the classifier gave no probability; never raises.
 
     When it raises, the batch is halved, breadth first, to find the texts that it cannot read, so that they
     do not cost their neighbours their scores. It stops after 2 log2(n) + 3 calls in a row that raised. An
     answer of the wrong shape or type is not retried: what gives such answers is not to be trusted with one.
+
+    For many batches take :class:`PatientScorer`, which says when the classifier itself is broken.
     """
+    return _attempt(classifier, snippets)[0]
+
+
+def _attempt(
+    classifier: ScorerLike, snippets: Sequence[Snippet]
+) -> tuple[NDArray[np.float64], Exception | None]:
+    """As :func:`safe_scores`, and the classifier's last error."""
     count = len(snippets)
     scores = np.full(count, np.nan)
     problem: Exception | None = None
@@ -83,7 +90,7 @@ class PatientScorer:
         """
         if not snippets:
             return np.empty(0)
-        scores, problem = safe_scores(self.classifier, snippets)
+        scores, problem = _attempt(self.classifier, snippets)
         self.problem = problem or self.problem
         if not np.isnan(scores).all():
             self.any_valid = True
