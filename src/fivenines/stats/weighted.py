@@ -46,10 +46,10 @@ def failure_rate_weighted(
         ConfigError: ``level`` is not strictly between 0 and 1.
     """
     check_level(level)
-    if not mean_one:
-        return ratio_weighted(failed, weights, weight_bound, level=level, what=what)
     w = _bounded_weights(weights, weight_bound)
     f = bool_array(failed, "failed", w.size)
+    if not mean_one:
+        return ratio_weighted(f, w, weight_bound, level=level, what=what)
     items = Items(w * f, np.ones(w.size), weight_bound, 1.0, "mean")
     return _estimate(items, level, what, ("weights are exact", *_weighted_assumptions(weight_bound)))
 

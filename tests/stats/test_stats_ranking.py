@@ -1,0 +1,110 @@
+"""AUROC and average precision: scikit-learn's values, and intervals that hold."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats as scipy_stats
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from fivenines.errors import DataError, NotEnoughDataError
+from fivenines.stats import auroc, average_precision
+
+
+@given(st.integers(0, 10_000), st.integers(2, 60))
+@settings(max_examples=30, deadline=None)
+def test_scikit_learn_agrees_with_ties_and_weights(seed: int, n: int) -> None:
+    rng = np.random.default_rng(seed)
+    answers = np.append([True, False], rng.random(n) < 0.3)
+    scores, weights = rng.integers(0, 12, n + 2) / 12, rng.uniform(0.1, 5, n + 2)
+    for ours, theirs in ((auroc, roc_auc_score), (average_precision, average_precision_score)):
+        found = ours(answers, scores, weights)
+        assert found.point == pytest.approx(theirs(answers, scores, sample_weight=weights), abs=1e-12)
+        assert 0.0 <= found.low <= found.point <= found.high <= 1.0
+        assert found.high > found.low
+
+
+def test_agrees_with_counting_pairs() -> None:
+    rng = np.random.default_rng(1)
+    bad, good = rng.integers(3, 9, 20), rng.integers(0, 7, 30)
+    pairs = [(b > g) + 0.5 * (b == g) for b in bad for g in good]
+    found = auroc([1] * 20 + [0] * 30, np.concatenate([bad, good]))
+    assert found.point == pytest.approx(np.mean(pairs))
+
+
+def test_perfect_separation_is_not_certain() -> None:
+    found = auroc([1] * 20 + [0] * 500, [0.9] * 20 + [0.1] * 500)
+    assert found.point == found.high == 1.0
+    assert found.low == pytest.approx(0.025 ** (1 / 20), abs=0.02)
+    assert average_precision([1] * 5 + [0] * 50, [0.9] * 5 + [0.1] * 50).low < 0.6
+    assert auroc([0] * 5 + [1] * 50, [0.9] * 5 + [0.1] * 50).high > 0.4
+
+
+@pytest.mark.parametrize(("failures", "rest", "shift"), [(15, 150, 1.0), (60, 300, 2.0), (40, 40, 0.3)])
+def test_auroc_covers(failures: int, rest: int, shift: float) -> None:
+    rng, rounds, covered = np.random.default_rng(2), 300, 0
+    truth = float(scipy_stats.norm.cdf(shift / math.sqrt(2)))
+    answers = np.arange(failures + rest) < failures
+    for seed in range(rounds):
+        covered += auroc(answers, rng.normal(size=answers.size) + shift * answers, seed=seed).contains(truth)
+    assert covered / rounds >= 0.95 - 3 * math.sqrt(0.95 * 0.05 / rounds)
+
+
+def test_average_precision_covers_about_its_large_sample_value() -> None:
+    rng, rounds, covered = np.random.default_rng(3), 300, 0
+    many = np.arange(400_000) < 60_000
+    truth = average_precision_score(many, rng.normal(size=many.size) + 1.5 * many)
+    answers = np.arange(400) < 60
+    for seed in range(rounds):
+        scores = rng.normal(size=400) + 1.5 * answers
+        covered += average_precision(answers, scores, seed=seed).contains(truth)
+    assert covered / rounds >= 0.95 - 3 * math.sqrt(0.95 * 0.05 / rounds)
+
+
+def test_clusters_cover_where_items_of_a_book_are_alike() -> None:
+    """Each book shifts all its scores; taking items as independent covers far too seldom."""
+    rng, rounds, covered, naive = np.random.default_rng(4), 250, 0, 0
+    truth = float(scipy_stats.norm.cdf(1.0 / math.sqrt(2 * (1 + 1))))
+    books = np.repeat(np.arange(25), 20)
+    for seed in range(rounds):
+        lean = rng.normal(size=25)[books]
+        answers = rng.random(books.size) < 0.3 + 0.0 * lean
+        scores = rng.normal(size=books.size) + lean + answers
+        covered += auroc(answers, scores, clusters=books, seed=seed).contains(truth)
+        naive += auroc(answers, scores, seed=seed).contains(truth)
+    assert covered / rounds >= 0.95 - 3 * math.sqrt(0.95 * 0.05 / rounds)
+    assert "25 clusters" in auroc(answers, scores, clusters=books).assumptions[1]
+
+
+def test_clusters_may_be_names_and_same_seed_gives_the_same() -> None:
+    rng = np.random.default_rng(5)
+    answers, scores = rng.random(60) < 0.4, rng.random(60)
+    names = np.repeat(["a", "b", "c"], 20)
+    assert auroc(answers, scores, clusters=names) == auroc(answers, scores, clusters=names)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message", "arguments"),
+    [
+        (NotEnoughDataError, "at least one failure of positive weight", ([0, 0], [0.1, 0.2])),
+        (NotEnoughDataError, "at least one non-failure", ([1, 1], [0.1, 0.2])),
+        (DataError, "scores must be finite", ([1, 0], [0.1, math.nan])),
+        (DataError, "answers must have one value for each of the 2 items", ([1], [0.1, 0.2])),
+    ],
+)
+def test_broken_input_is_refused(kind: type[Exception], message: str, arguments: tuple[Any, Any]) -> None:
+    for measure in (auroc, average_precision):
+        with pytest.raises(kind, match=message):
+            measure(*arguments)
+
+
+def test_broken_clusters_are_refused() -> None:
+    with pytest.raises(NotEnoughDataError, match="clusters must be at least two"):
+        auroc([1, 0], [0.2, 0.1], clusters=["a", "a"])
+    with pytest.raises(DataError, match="clusters must have one for each of 2 items"):
+        auroc([1, 0], [0.2, 0.1], clusters=["a"])
