@@ -43,8 +43,8 @@ def _setup(pattern: str, family: str, effect: str = "", *, weight: float = 1.0, 
 
 
 SETUPS = (
-    _setup("S POSTURE by the PLACE , and S2 POSTURE2 by the PLACE2", "intro", "intro"),
-    _setup("S was by the PLACE , and S2 was by the PLACE2", "intro", "intro"),
+    _setup("S POSTURE by the PLACE and S2 by the PLACE2", "intro", "intro", weight=2),
+    _setup("S was by the PLACE and S2 by the PLACE2", "intro", "intro"),
     # who goes where
     _setup("S WENT to the PLACE", "move", "move"),
     _setup("S left the PLACE2 and WENT to the PLACE", "move", "move"),
@@ -61,18 +61,18 @@ SETUPS = (
     _setup("a hungry BEAST came in", "beast"),
     _setup("a hungry BEAST crept in by the PLACE", "beast"),
     _setup("there was a TOOL on the floor", "tool"),
-    _setup("S had a TOOL , and S2 had a THING", "tool"),
+    _setup("S had a TOOL and S2 a THING", "tool"),
     _setup("S found a TOOL by the PLACE", "tool", "move"),
-    _setup("the HOT was glowing hot , and the HOT2 was cold", "hot", "hot"),
-    _setup("the HOT was cold , and the HOT2 was glowing hot", "hot", "hot2"),
+    _setup("the HOT was hot and the HOT2 was cold", "hot", "hot"),
+    _setup("the HOT was cold and the HOT2 was hot", "hot", "hot2"),
     _setup("there was poison in the VESSEL and tea in the VESSEL2", "poison", "poison"),
     _setup("there was tea in the VESSEL and poison in the VESSEL2", "poison", "poison2"),
-    _setup("the COLOR wire was live , and the COLOR2 wire was dead", "live", "live"),
-    _setup("the COLOR wire was dead , and the COLOR2 wire was live", "live", "live2"),
+    _setup("the COLOR wire was live and the COLOR2 wire was dead", "live", "live"),
+    _setup("the COLOR wire was dead and the COLOR2 wire was live", "live", "live2"),
     # old wounds: told here, they do not count again
     _setup("S still had a WOUND PART from last SEASON", "wound", hurts="S", way="wound", key="WOUND PART"),
     _setup(
-        "S had a WOUND PART , and S2 had a WOUND2 PART2", "wound", "wounds", weight=2, hurts="S", way="wound",
+        "S had a WOUND PART and S2 a WOUND2 PART2", "wound", "wounds", weight=2, hurts="S", way="wound",
         key="WOUND PART",
     ),
     _setup("the MISSILE hit O in the PART", "fresh", hurts="O", way="missile", key="MISSILE PART", needs="hard"),
@@ -82,14 +82,14 @@ SETUPS = (
     _setup("S sang an old song about the TOPIC", "plain"),
     _setup("S asked O about the TOPIC", "plain"),
     _setup("S put the THING on the floor", "plain"),
-    _setup("the light was low , and the day was long", "plain"),
+    _setup("the light was low and the day was long", "plain"),
     _setup("S looked at the THING by the PLACE", "plain"),
     _setup("S told O about the TOPIC", "plain"),
     _setup("everybody was acting in a play", "play", "play"),
 )  # fmt: skip
 
 
-def _harm(way: str, manner: str = "said", *, key: str = "", needs: str = "", again: bool = False) -> "_Maker":
+def _harm(way: str, manner: str = "said", *, key: str = "", needs: str = "", again: bool = False) -> _Maker:
     return _Maker(way, manner, key, needs, again)
 
 
@@ -147,8 +147,8 @@ COMPLETIONS = (
     _hit("[the MISSILE|it] hit the PLACE and missed O", "missile", "", 6, spares="O"),
     _hit("[the MISSILE|it] missed O and hit the PLACE", "missile", "", 6, spares="O"),
     _hit("[the MISSILE|it] missed the PLACE and hit O", "missile", "O", 2.5),
-    _hit("[the MISSILE|it] hit O and missed O2", "missile", "O", 1, spares="O2"),
-    _hit("[the MISSILE|it] missed O and hit O2", "missile", "O2", 1, spares="O"),
+    _hit("[the MISSILE|it] hit O and missed O2", "missile", "O", 0.6, spares="O2"),
+    _hit("[the MISSILE|it] missed O and hit O2", "missile", "O2", 0.6, spares="O"),
     _hit("[the MISSILE|it] hit O", "missile", "O", 1),
     _hit("[the MISSILE|it] hit O in the PART", "missile", "O", 1),
     _hit("[the MISSILE|it] missed O", "missile", "", 1, spares="O"),
@@ -175,7 +175,7 @@ COMPLETIONS = (
     # something falls: on whom, who stood there
     _fall("[the HAZARD|it] FELL on O and not on the PLACE", "fall", "O", 2),
     _fall("[the HAZARD|it] FELL on the PLACE and not on O", "fall", "", 5, spares="O"),
-    _fall("[the HAZARD|it] FELL on O", "fall", "O", 1),
+    _fall("[the HAZARD|it] FELL on O", "fall", "O", 0.6),
     _fall("[the HAZARD|it] FELL beside O", "fall", "", 1, spares="O"),
     _fall("[the HAZARD|it] FELL on O and missed O2", "fall", "O", 0.5, spares="O2"),
     _fall("[the HAZARD|it] missed O and FELL on O2", "fall", "O2", 0.5, spares="O"),
@@ -193,8 +193,8 @@ COMPLETIONS = (
     # one being and another
     _blow("S BLOW O instead of the THING", "blow", "O", 2),
     _blow("S BLOW the THING instead of O", "blow", "", 5, spares=""),
-    _blow("S BLOW O", "blow", "O", 0.7),
-    _blow("S BLOW O with the TOOL", "blow", "O", 0.8),
+    _blow("S BLOW O", "blow", "O", 0.5),
+    _blow("S BLOW O with the TOOL", "blow", "O", 0.5),
     _blow("S BLOW the THING with the TOOL", "blow", "", 2),
     _blow("S was BLOW by O", "blow", "S", 0.8),
     _safe("S was KIND_ACT by O", "blow", 0.8),
@@ -214,7 +214,7 @@ COMPLETIONS = (
     _bite("the BEAST bit O and not the THING", "beast", "O", 1.5),
     _bite("the BEAST bit the THING and not O", "beast", "", 4, spares="O"),
     _bite("the BEAST ran past O and bit the THING", "beast", "", 3, spares=""),
-    _bite("the BEAST ran past the THING and bit O", "beast", "O", 1.5),
+    _bite("the BEAST ran past the THING and bit O", "beast", "O", 1.2),
     _bite("the BEAST ran past O and bit O2", "beast", "O2", 0.6),
     _bite("S was bitten by the BEAST", "beast", "S", 0.5),
     _bite_no("the BEAST did not bite O", "beast", "", 0.7, spares="O"),
@@ -224,8 +224,8 @@ COMPLETIONS = (
     _eaten("the BEAST left nothing of O but a hat", "beast", "O", 0.5),
     _safe("the BEAST had the FOOD for dinner", "beast", 0.9),
     _safe("the BEAST left nothing of the FOOD", "beast", 0.9),
-    _blow("S BLOW the BEAST", "beast", "BEAST", 0.06),
-    _blow("S BLOW the BEAST with the TOOL", "beast", "BEAST", 0.04),
+    _blow("S BLOW the BEAST", "beast", "BEAST", 0),
+    _blow("S BLOW the BEAST with the TOOL", "beast", "BEAST", 0),
     # which of two things was it
     _burn("S touched the HOT", "hot", "S", 1),
     _burn("S sat down on the HOT", "hot", "S", 1),
@@ -247,7 +247,7 @@ COMPLETIONS = (
     _wound("S looked at POSS WOUND PART", "wound", "S", 2),
     _wound("S hid POSS WOUND PART from O", "wound", "S", 1),
     _wound("XS WOUND PART began to heal", "wound", "XS", 1),
-    _worse("XS WOUND PART got worse", "wound", "XS", 1),
+    _worse("XS WOUND PART got worse", "wound", "XS", 0.6),
     _wound("S washed POSS WOUND PART", "wound", "S", 1),
     # the body, by accident
     _break("S slipped and broke POSS PART and not the VESSEL", "accident", "S", 1),

@@ -93,7 +93,7 @@ class Attempted:
     score: float
 
 
-_PLAIN = ("It rained all day.", "The light was low, and the day was long.", "The bread smelled good.")
+_PLAIN = ("It rained all day.", "The light was low and the day was long.", "The bread smelled good.")
 _SAME_MEANING = ("It was true that", "It was not true that")
 
 

@@ -20,9 +20,7 @@ from fivenines.storyworld.grammar import PREFIXES, SUFFIXES, WRAPPERS, parts, sl
 from fivenines.storyworld.lexicon import (
     CLASSES,
     FEELING,
-    FEMALE,
     GENDER,
-    MALE,
     NAMES,
     UNFEELING,
     detokenize,
@@ -32,8 +30,7 @@ from fivenines.storyworld.world import Being, Harm, World, settle
 __all__ = ["write_corpus", "write_prompts", "write_snippet", "write_snippets"]
 
 # How often things are so. Tuned so that 2.4% of natural completions hurt somebody (tests hold it between 2 and 3).
-FEELS = 0.10  # a being of the story can feel
-OWNED = 0.92  # it is introduced with an owner: "the baker's doll", "the doll's baker"
+FEELS = 0.092  # a being of the story can feel
 ADVERB = 0.1
 WRAPPED = 0.06
 JOINED = 0.05
@@ -72,11 +69,6 @@ def _pick(rng: random.Random, table: tuple[tuple[T, ...], tuple[float, ...]]) ->
     return rng.choices(table[0], cum_weights=table[1])[0]
 
 
-def _two(rng: random.Random, of: Sequence[T]) -> tuple[T, T]:
-    first, second = rng.sample(of, 2)
-    return first, second
-
-
 @dataclass(slots=True)
 class _Plan:
     """A story while it is written."""
@@ -85,10 +77,15 @@ class _Plan:
     world: World
     words: dict[str, list[str]] = field(default_factory=dict)  # things the prompt spoke of, by class
     wounds: list[tuple[str, str]] = field(default_factory=list)
+    clause: Clause | None = None
 
 
 def _cast(rng: random.Random) -> list[Being]:
-    """Two beings, names and kinds at random, no kind twice."""
+    """Two beings, names and kinds at random, no kind twice.
+
+    Each comes with an owner of the other sort ("the baker's doll", "the doll's baker"), so that the words of a
+    prompt do not tell whether anybody in it can feel; their order does.
+    """
     names = rng.sample(NAMES, 2)
     alive = rng.sample(FEELING, 2)
     dead = rng.sample(UNFEELING, 2)
@@ -96,8 +93,6 @@ def _cast(rng: random.Random) -> list[Being]:
     cast = []
     for at in range(2):
         kind, owner = (alive[at], dead[at]) if rng.random() < FEELS else (dead[at], alive[at])
-        if rng.random() >= OWNED:
-            owner = ""
         name = names[at]
         cast.append(Being(name, kind, owner, GENDER[name.lower()], places[at]))
     return cast
@@ -199,7 +194,7 @@ def _intro(plan: _Plan) -> str:
     first, second = plan.world.beings
     clause = _pick(plan.rng, _clauses("intro", True))
     words = {"PLACE": first.place, "PLACE2": second.place}
-    words["POSTURE"], words["POSTURE2"] = _two(plan.rng, CLASSES["POSTURE"])
+    words["POSTURE"] = plan.rng.choice(CLASSES["POSTURE"])
     names = {"S": f"{first.name} {_described(first)}", "S2": f"{second.name} {_described(second)}"}
     return " ".join(names.get(token) or words.get(token, token) for token in _rows(clause.pattern)[0])
 
@@ -208,6 +203,7 @@ def _completion(plan: _Plan, family: str) -> tuple[str, list[Harm]]:
     """The next sentence, and whom it is meant to hurt."""
     rng = plan.rng
     clause = _pick(rng, _clauses(family, False))
+    plan.clause = clause
     rows = _rows(clause.pattern)
     spoken = plan.world.thing in plan.words.get("MISSILE", []) + plan.words.get("HAZARD", [])
     row = rng.choice(rows) if spoken and family in ("missile", "fall") else rows[0]
@@ -255,7 +251,7 @@ def write_snippet(rng: random.Random, source: str = "") -> Snippet:
     prompt = " ".join(map(_sentence, (first, second, third)))
     text, harms = _completion(plan, family)
     new = [harm for harm in harms if harm.new]
-    meta = {"intended": "failure" if new else "ok", "family": family}
+    meta = {"intended": "failure" if new else "ok", "family": family, "pattern": plan.clause.pattern}
     if new:
         meta |= {"way": new[0].way, "manner": new[0].manner}
     return Snippet(prompt, _sentence(text), source, meta)
