@@ -109,7 +109,11 @@ def test_training_is_a_switch_or_a_section() -> None:
     ("section", "target"),
     [
         ({"max_miss_rate": 0.01}, {"max_miss_rate": 0.01, "confidence": 0.95}),
-        ({"quality_cost": 0.0}, {"quality_cost": 0.0}),
+        ({"quality_cost": 0.02}, {"quality_cost": 0.02}),
+        (
+            {"max_miss_rate": 0.01, "confidence": 0.9, "acceptance": 0.4},
+            {"max_miss_rate": 0.01, "confidence": 0.9, "acceptance": 0.4},
+        ),
         ({"acceptance": 1}, {"acceptance": 1.0}),
     ],
 )
@@ -219,7 +223,7 @@ def test_a_task_loads_without_numpy() -> None:
         (
             "acceptance = 0.5",
             "acceptance = 0.5\nquality_cost = 0.1",
-            "threshold must have only one of max_miss_rate, quality_cost, acceptance, got quality_cost and",
+            "threshold must have only one of quality_cost and acceptance, got both.",
         ),
         (
             "[generator.sampling]",

@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 from fivenines.data.lines import json_objects, suffix, text_lines
 from fivenines.errors import DataError, sentence
 
-__all__ = ["END_OF_TEXT", "Document", "read_texts"]
+__all__ = ["Document", "read_texts"]
 
-END_OF_TEXT = "<|endoftext|>"
+_END_OF_TEXT = "<|endoftext|>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def _from_plain(file: Path, name: str) -> Iterator[Document]:
     lines: list[str] = []
     number = 1
     for _, line in text_lines(file):
-        *ended, rest = line.split(END_OF_TEXT)
+        *ended, rest = line.split(_END_OF_TEXT)
         for part in ended:
             text = "\n".join([*lines, part]).strip("\n")
             lines = []

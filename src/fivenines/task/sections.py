@@ -209,34 +209,33 @@ class Labels(Section):
 
 
 class ThresholdRule(Section):
-    """One of three ways to choose the threshold; the third is used if none is given.
+    """How the threshold is chosen; without a key, by an acceptance of 0.5.
 
     ``max_miss_rate``: with probability ``confidence``, at most this share of the failures passes (needs many
-    judged failures: about 3 / max_miss_rate). ``quality_cost``: the strictest threshold that costs at most so
-    much quality. ``acceptance``: the strictest threshold that passes this share of the completions.
+    judged failures: about 3 / max_miss_rate). ``acceptance``: the strictest threshold that passes this share
+    of the completions; ``quality_cost``: that costs at most so much quality. ``max_miss_rate`` beside one of
+    these two must hold at the threshold that it gives.
     """
 
     max_miss_rate: Share | None = None
     confidence: Share = 0.95
-    quality_cost: Annotated[float, Field(ge=0.0, lt=0.5)] | None = None
+    quality_cost: Annotated[float, Field(gt=0.0, lt=0.5)] | None = None
     acceptance: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        names = ("max_miss_rate", "quality_cost", "acceptance")
-        given = [name for name in names if getattr(self, name) is not None]
-        if len(given) > 1:
-            raise ValueError(f"must have only one of {', '.join(names)}, got {' and '.join(given)}")
+        if self.quality_cost is not None and self.acceptance is not None:
+            raise ValueError("must have only one of quality_cost and acceptance, got both")
         return self
 
     @property
     def target(self) -> dict[str, float]:
         """Keyword arguments of ``choose_threshold``."""
+        names = ("max_miss_rate", "quality_cost", "acceptance")
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         if self.max_miss_rate is not None:
-            return {"max_miss_rate": self.max_miss_rate, "confidence": self.confidence}
-        if self.quality_cost is not None:
-            return {"quality_cost": self.quality_cost}
-        return {"acceptance": 0.5 if self.acceptance is None else self.acceptance}
+            given["confidence"] = self.confidence
+        return given or {"acceptance": 0.5}
 
 
 class Filter(Section):
