@@ -369,11 +369,11 @@ def _optional_text(row: Mapping[str, Any], name: str, where: str) -> str:
     return value
 
 
-def _choice(kind: type[Any], value: object, name: str, where: str) -> Any:
+def _choice(kind: type[Answer] | type[Severity], value: object, name: str, where: str) -> Any:
     try:
         return kind(str(value).strip().lower())
     except ValueError:
-        allowed = ", ".join(kind)
+        allowed = ", ".join(str(choice) for choice in kind)
         raise DataError(sentence(f"{name} in {where}", f"must be one of {allowed}", value)) from None
 
 

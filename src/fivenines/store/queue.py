@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import (
@@ -39,7 +39,6 @@ __all__ = ["advance", "drop_leases", "reopen", "reserve", "split_passes"]
 
 Place = tuple[float, int]  # (urgency, id): a place in the queue of a purpose
 _START: Place = (-math.inf, 0)
-_PLACE = tuple_(items.c.urgency, items.c.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,10 +180,31 @@ def _available_between(
 ) -> Row[tuple[float, int]] | None:
     if stop is not None and stop <= place:
         return None
-    query = select(items.c.urgency, items.c.id).where(asker.available, _at(place) <= _PLACE)
-    if stop is not None:
-        query = query.where(_at(stop) > _PLACE)
-    return connection.execute(_ordered(query)).one_or_none()
+    for stretch in _stretches(place, stop):
+        query = select(items.c.urgency, items.c.id).where(asker.available, *stretch)
+        found = connection.execute(_ordered(query)).one_or_none()
+        if found is not None:
+            return found
+    return None
+
+
+def _stretches(place: Place, stop: Place | None) -> Iterator[list[ColumnElement[bool]]]:
+    """The way from ``place`` to ``stop``, cut so that each part is one range of the index.
+
+    ``(urgency, id) >= (?, ?)`` says it in one, but SQLite then seeks by the urgency alone, and most items
+    have the same.
+    """
+    urgency, order = items.c.urgency, items.c.id
+    if stop is not None and stop[0] == place[0]:
+        yield [urgency == place[0], order >= place[1], order < stop[1]]
+        return
+    if math.isfinite(place[0]):
+        yield [urgency == place[0], order >= place[1]]
+    if stop is None:
+        yield [urgency > place[0]]
+    else:
+        yield [urgency > place[0], urgency < stop[0]]
+        yield [urgency == stop[0], order < stop[1]]
 
 
 def _lengthen(
@@ -206,7 +226,9 @@ def _note_left_open(connection: Connection, asker: _Asker, until: Place) -> None
     held = connection.scalars(select(leases.c.item_id).distinct()).all()
     if not held:
         return
-    query = select(items.c.id).where(items.c.id.in_(held), asker.open_to, _at(until) > _PLACE)
+    query = select(items.c.id).where(
+        items.c.id.in_(held), asker.open_to, tuple_(items.c.urgency, items.c.id) < _at(until)
+    )
     noted = set(connection.scalars(select(left_open.c.item_id).where(left_open.c.labeler == asker.labeler)))
     rows = [{"labeler": asker.labeler, "item_id": i} for i in connection.scalars(query) if i not in noted]
     if rows:
