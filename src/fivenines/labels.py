@@ -47,8 +47,8 @@ _GRAVITY = {
 def latest_labels(labels: Iterable[Label]) -> dict[str, list[Label]]:
     """The label that stands of each labeler, by snippet, in order of first appearance.
 
-    A later label supersedes an earlier one of the same person on the same snippet. Labels without a time count
-    as older than those with one; among equals the later in the list stands.
+    A later label supersedes an earlier one of the same person on the same snippet. Labels without a time
+    count as older than those with one; among equals the later in the list stands.
 
     Raises:
         LabelError: a time that is no ISO 8601.
@@ -205,8 +205,8 @@ def export_queue(snippets: Iterable[Snippet], path: str | Path, labeler: str = "
 def read_answers(path: str | Path, labeler: str = "") -> Lines[Label]:
     """The labels that a person filled in; lines without an answer are passed over.
 
-    ``labeler`` names the person where a line does not. A line may leave out ``snippet_id`` when it holds prompt
-    and completion.
+    ``labeler`` names the person where a line does not. A line may leave out ``snippet_id`` when it holds
+    prompt and completion.
 
     Raises:
         DataError: a broken line, an unknown answer, a text that was changed; names the file and the line.
@@ -219,8 +219,8 @@ def export_comparisons(
 ) -> int:
     """Write blind pairs for a person to choose from; returns their number.
 
-    ``pairs`` holds (prompt, one completion, the other). Which of the two is shown on the left, and the order of
-    the lines, are random by ``seed``; the file does not say which is which, the text does.
+    ``pairs`` holds (prompt, one completion, the other). Which of the two is shown on the left, and the order
+    of the lines, are random by ``seed``; the file does not say which is which, the text does.
 
     Raises:
         DataError: the file is there and holds answers; it is left as it is.
