@@ -55,7 +55,7 @@ def test_labels_without_a_failure_that_show_a_rate(rate: float, n: int) -> None:
 def test_statsmodels_agrees(k: int, n: int, level: float) -> None:
     found = failure_rate_exact(k, n, level)
     low, high = proportion_confint(k, n, alpha=1 - level, method="beta")
-    assert (found.low, found.high) == (pytest.approx(low, rel=1e-9), pytest.approx(high, rel=1e-9))
+    assert (found.low, found.high) == pytest.approx((low, high), rel=1e-9)
 
 
 # --- an independent slow implementation

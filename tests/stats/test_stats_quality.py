@@ -49,7 +49,7 @@ def test_without_comparisons_only_the_rejected_share_bounds_it() -> None:
 
 
 def test_coupling_estimates_what_the_plain_comparison_does() -> None:
-    """Texts have a merit; the filter rejects some; raters prefer the better one. Both designs, many prompts."""
+    """Texts have a merit, the filter rejects some, raters prefer the better one: both designs."""
     rng, n = np.random.default_rng(1), 200_000
     merit, rejects = rng.normal(size=(3, n)), rng.random((2, n)) < 0.3
     merit[0] += 0.5 * rejects[0]  # what is rejected is livelier
@@ -108,7 +108,7 @@ def test_one_win_more_raises_both_bounds(n: int) -> None:
 
 
 def test_box_takes_the_extreme_corners() -> None:
-    assert quality_box([(0.1, 0.2, 0.4, 0.6)]) == (pytest.approx(0.48), pytest.approx(0.52))
+    assert quality_box([(0.1, 0.2, 0.4, 0.6)]) == pytest.approx((0.48, 0.52))
     assert quality_box([(1.0, 1.0, 0.0, 1.0), (1.0, 1.0, 0.0, 1.0)]) == (0.0, 1.0)
 
 
