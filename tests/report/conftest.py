@@ -46,7 +46,9 @@ class OddsScorer:
 
 def outputs_of(n: int, seed: int, rate: float, threshold: Any) -> list[Output]:
     safe = FilteredGenerator(FakeGenerator(rate, variants=64), OddsScorer(), threshold, budget=BUDGET)
-    return list(safe.generate([f"Anna and Tom walked to the river, day {i} of {seed}." for i in range(n)], seed=seed))
+    return list(
+        safe.generate([f"Anna and Tom walked to the river, day {i} of {seed}." for i in range(n)], seed=seed)
+    )
 
 
 def tally_of(outputs: Sequence[Output], labels: int = 1000, compared: int = 150) -> Tally:
@@ -58,7 +60,10 @@ def tally_of(outputs: Sequence[Output], labels: int = 1000, compared: int = 150)
         for i, o in enumerate(pairs)
     ]
     return Tally(
-        Labelled(first, labels), Labelled({s.id: fake_truth(s) for s in back}, labels), comparisons, budget=BUDGET
+        Labelled(first, labels),
+        Labelled({s.id: fake_truth(s) for s in back}, labels),
+        comparisons,
+        budget=BUDGET,
     ).extend(outputs)
 
 

@@ -1,4 +1,4 @@
-"""Summaries for plots, counted once from scores and answers, so that a report needs neither model nor texts."""
+"""Summaries for plots, counted once from scores and answers: a report needs neither model nor texts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ReliabilityBin:
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """Whether a score means what it says: the share of failures by score, on judged snippets not trained on."""
+    """Whether a score means what it says: the share of failures by score, on snippets not trained on."""
 
     bins: tuple[ReliabilityBin, ...]
     n: int
@@ -38,7 +38,7 @@ class Reliability:
     def of(cls, scores: ArrayLike, failed: ArrayLike, *, level: float = 0.95) -> Self:
         """From scores and whether each snippet is a failure, shapes (n,). Scores that are NaN are left out.
 
-        The ranges are finer towards 0, where the scores of rare failures lie. Each rate has an exact interval.
+        The ranges are finer towards 0, where most scores lie. Each rate has an exact interval.
 
         Raises:
             DataError: the two differ in length, or a score lies outside [0, 1].
@@ -66,7 +66,7 @@ class Reliability:
 
 @dataclass(frozen=True, slots=True)
 class ScoreCounts:
-    """How many failures and ok snippets have each score. ``edges`` are steps of equal odds, one more than counts."""
+    """How many failures and ok snippets have each score. ``edges`` are steps of equal odds, one more."""
 
     edges: tuple[float, ...]
     failures: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""The plots of a report. Each returns an ``<svg>`` element and labels its lines directly, without a legend."""
+"""The plots of a report. Each returns an ``<svg>`` element and labels its lines directly."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from fivenines.report.curves import Reliability, ScoreCounts
 from fivenines.report.records import DrawCounts, History
@@ -29,7 +29,8 @@ from fivenines.stats import Estimate
 __all__ = [
     "RateRow",
     "draws_figure",
-    "history_figure",
+    "loss_figure",
+    "metric_figure",
     "rates_figure",
     "reliability_figure",
     "scores_figure",
@@ -52,7 +53,7 @@ class RateRow:
 @styled
 def rates_figure(rows: Sequence[RateRow]) -> str:
     """Failure rates with their intervals on a log axis; zero failures are an arrow from the upper bound."""
-    figure, axes = new_panel(height=46.0 + 44.0 * len(rows))
+    figure, axes = new_panel(height=46.0 + 46.0 * len(rows))
     left, right = _rate_limits(rows)
     axes.set_xscale("log")
     axes.set_xlim(left, right)
@@ -64,7 +65,9 @@ def rates_figure(rows: Sequence[RateRow]) -> str:
     axes.yaxis.set_major_locator(NullLocator())
     _decades(axes)
     axes.set_xlabel("failure rate, log scale")
-    said = "; ".join(f"{row.label}: {point_text(row.estimate)}, {interval_text(row.estimate)}" for row in rows)
+    said = "; ".join(
+        f"{row.label}: {point_text(row.estimate)}, {interval_text(row.estimate)}" for row in rows
+    )
     return to_svg(figure, "rates", f"Failure rates with intervals. {said}")
 
 
@@ -107,7 +110,11 @@ def _draw_rate(axes: Axes, row: RateRow, y: float, left: float) -> None:
 
 @styled
 def tradeoff_figure(
-    points: Sequence[tuple[float, Estimate]], threshold: float | None, name: str, title: str, log: bool = False
+    points: Sequence[tuple[float, Estimate]],
+    threshold: float | None,
+    name: str,
+    title: str,
+    log: bool = False,
 ) -> str:
     """One quantity against the threshold, with its interval as a band and the chosen threshold as a line."""
     figure, axes = new_panel(height=210.0)
@@ -125,7 +132,9 @@ def tradeoff_figure(
         axes.set_ylim(0.0, 1.0)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}%"))
     color = UNFILTERED if log else FILTERED
-    axes.fill_between(xs, lows, highs, color=color, alpha=0.22, linewidth=0)
+    axes.fill_between(xs, lows, highs, color=color, alpha=0.20, linewidth=0)
+    for edge in (lows, highs):
+        axes.plot(xs, edge, color=color, linewidth=0.8, alpha=0.7)
     axes.plot(xs, middles, color=color, linewidth=2.0)
     axes.set_xlabel("threshold")
     _threshold_line(axes, threshold)
@@ -165,7 +174,7 @@ def reliability_figure(reliability: Reliability) -> str:
     figure, axes = new_panel(height=280.0)
     bins = [b for b in reliability.bins if b.rate.n > 0]
     values = [b.score for b in bins] + [b.rate.high for b in bins]
-    floor = max(_floor(np.array(values)) / 10, 1e-7)
+    floor = max(_floor(np.array(values)), 1e-7)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlim(floor, 1.4)
@@ -173,8 +182,10 @@ def reliability_figure(reliability: Reliability) -> str:
     axes.plot([floor, 1], [floor, 1], color=MUTED, linewidth=1.2, dashes=(4, 3))
     for item in bins:
         x = min(max(item.score, floor), 1.0)
-        axes.plot([x, x], [max(item.rate.low, floor), item.rate.high], color=FILTERED, linewidth=2.0)
-        if item.rate.point > 0:
+        seen = item.rate.point > 0
+        ends = [max(item.rate.low, floor), item.rate.high]
+        axes.plot([x, x], ends, color=FILTERED, linewidth=2.0 if seen else 1.0, alpha=1.0 if seen else 0.6)
+        if seen:
             axes.plot(x, item.rate.point, "o", color=FILTERED, markersize=7, markeredgecolor=SURFACE)
         else:
             axes.plot(x, item.rate.high, "_", color=FILTERED, markersize=10, markeredgewidth=2.2)
@@ -193,7 +204,7 @@ def draws_figure(draws: DrawCounts) -> str:
     last = max((i + 1 for i, count in enumerate(counts) if count), default=1)
     xs = np.arange(1, last + 1)
     axes.bar(xs, counts[:last], width=0.82, color=FILTERED, alpha=0.85)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+    axes.set_xticks(np.unique(np.linspace(1, last, min(last, 8)).round()))
     if abstained:
         place = last + max(1.5, 0.08 * last)
         axes.bar(place, abstained, width=0.82, color=UNFILTERED)
@@ -211,24 +222,37 @@ def draws_figure(draws: DrawCounts) -> str:
 
 
 @styled
-def history_figure(history: History, name: str) -> str:
-    """Training loss by step, with the validation metric below where there was one."""
-    figure, axes = new_panel(height=210.0)
+def loss_figure(history: History, name: str) -> str:
+    """Training loss by step, and its running mean."""
+    figure, axes = new_panel()
     losses = np.array([math.nan if loss is None else loss for loss in history.losses])
-    smooth = _smoothed(losses)
     steps = history.every * np.arange(1, len(losses) + 1)
-    axes.plot(steps, losses, color=MUTED, linewidth=0.8, alpha=0.45)
-    axes.plot(steps, smooth, color=INK, linewidth=1.8)
+    axes.plot(steps, losses, color=MUTED, linewidth=0.8, alpha=0.4)
+    axes.plot(steps, _smoothed(losses), color=INK, linewidth=1.8)
+    axes.set_ylim(bottom=0.0 if np.nanmin(losses, initial=0.0) >= 0 else None)
     axes.set_xlabel("step")
     axes.set_ylabel("training loss")
-    metrics = [(step, value) for step, value in history.metrics if value is not None]
-    if metrics:
-        other = axes.twinx()
-        other.spines["bottom"].set_visible(False)
-        other.plot(*zip(*metrics, strict=True), "o-", color=FILTERED, linewidth=1.8, markersize=5)
-        other.set_ylabel(visible(history.metric or "validation", 40), color=FILTERED)
-        other.tick_params(colors=FILTERED, labelcolor=FILTERED)
-    return to_svg(figure, name, f"Training curve: {history.every * len(losses):,} steps")
+    return to_svg(figure, f"{name}-loss", f"Training loss of the {name} over {int(steps[-1]):,} steps")
+
+
+@styled
+def metric_figure(history: History, name: str) -> str:
+    """The validation metric by step, with the step whose weights were kept."""
+    figure, axes = new_panel()
+    known = [(step, value) for step, value in history.metrics if value is not None]
+    axes.plot(*zip(*known, strict=True), "o-", color=FILTERED, linewidth=1.8, markersize=5)
+    for step, value in known:
+        if step == history.best_step:
+            axes.plot(
+                step, value, "o", color=FILTERED, markersize=9, markeredgecolor=INK, markeredgewidth=1.4
+            )
+            axes.annotate(
+                f"{value:.3g}", (step, value), (0, 8), textcoords="offset points", ha="center", color=INK
+            )
+    axes.margins(y=0.2)
+    axes.set_xlabel("step")
+    label = f"Validation metric of the {name}: " + ", ".join(f"{v:.3g} at step {s:,}" for s, v in known[:20])
+    return to_svg(figure, f"{name}-metric", label)
 
 
 def _smoothed(values: np.ndarray) -> np.ndarray:
@@ -253,7 +277,13 @@ def _decades(axes: Axes, which: str = "x") -> None:
 
 
 def _decade(value: float) -> str:
-    return "100%" if value == 1 else share_text(value) if value >= 1e-3 else rate_text(value).split("× ")[-1]
+    return (
+        "100%"
+        if value == 1
+        else share_text(value)
+        if value >= 1e-3
+        else rate_text(value).split("×\u00a0")[-1]
+    )
 
 
 def _logit_axis(axes: Axes, xs: np.ndarray, threshold: float | None) -> None:
@@ -282,7 +312,7 @@ def _thinned(ticks: list[float]) -> list[float]:
 
 
 def _score_text(score: float) -> str:
-    return f"{score:.6g}" if score >= 1e-3 else rate_text(score).split("× ")[-1]
+    return f"{score:.6g}" if score >= 1e-3 else rate_text(score).split("×\u00a0")[-1]
 
 
 def _threshold_line(axes: Axes, place: float | None, shown: float | None = None) -> None:
@@ -294,7 +324,7 @@ def _threshold_line(axes: Axes, place: float | None, shown: float | None = None)
     middle = axes.transData.inverted().transform(axes.transAxes.transform([(0.5, 0)]))[0, 0]
     before = place > middle if left < right else place < middle
     axes.annotate(
-        f"threshold {number_text(value)}", (place, 1.0), (-4 if before else 4, -2),
-        xycoords=("data", "axes fraction"), textcoords="offset points", va="top",
+        f"threshold {number_text(value)}", (place, 1.0), (3 if before else -3, 3),
+        xycoords=("data", "axes fraction"), textcoords="offset points", va="bottom",
         ha="right" if before else "left", color=INK, fontsize=10,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""How many times fewer failures: the ratio of two failure rates, with an interval that needs no large sample."""
+"""How many times fewer failures: the ratio of two failure rates, with an interval valid at any sample size."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ def fold_reduction(unfiltered: Estimate, filtered: Estimate) -> Estimate | None:
     """The unfiltered failure rate over the filtered one; None where either was not measured.
 
     Interval: the extremes of the ratio over both intervals, each at half the error budget, so that it holds
-    at the level of the two by Bonferroni, whatever their dependence (the two systems share first draws). Counts
-    are recovered from exact binomial rates; other rates keep their own intervals, and the level says so. With no
-    failure seen through the filter there is only a lower bound: the point is NaN and the upper end infinite.
+    at the level of the two by Bonferroni, whatever their dependence (the two systems share first draws).
+    Counts are recovered from exact binomial rates; other rates keep their own intervals, and the level says
+    so. With no failure seen through the filter there is only a lower bound: the point is NaN and the upper
+    end infinite.
     """
     if not unfiltered.n or not filtered.n or math.isnan(unfiltered.point):
         return None

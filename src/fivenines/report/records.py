@@ -49,9 +49,9 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """What is known of the generator or the classifier. ``facts`` are rows of a table, as they should be read.
+    """What is known of the generator or the classifier. ``facts`` are rows of a table.
 
-    The estimates (AUROC, average precision), the reliability curve and the counts of scores are the classifier's.
+    Estimates (AUROC, average precision), the reliability curve and the counts of scores are for a classifier.
     """
 
     name: str = ""

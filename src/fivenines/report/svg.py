@@ -9,13 +9,25 @@ from __future__ import annotations
 import io
 import re
 from html import escape
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-__all__ = ["FILTERED", "GRID", "INK", "MUTED", "SURFACE", "TRUTH", "UNFILTERED", "new_panel", "styled", "to_svg"]
+__all__ = [
+    "FILTERED",
+    "GRID",
+    "INK",
+    "MUTED",
+    "SURFACE",
+    "TRUTH",
+    "UNFILTERED",
+    "new_panel",
+    "styled",
+    "to_svg",
+]
 
 INK, MUTED, GRID, SURFACE = "#010203", "#010204", "#010205", "#010206"
 UNFILTERED, FILTERED, TRUTH = "#010207", "#010208", "#010209"
@@ -28,7 +40,7 @@ _VARIABLES = {
     FILTERED: "--filtered",
     TRUTH: "--truth",
 }
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "fivenines",  # the same numbers give the same file
     "font.size": 11.0,
@@ -58,7 +70,7 @@ _STYLE = {
     "grid.linewidth": 0.8,
     "lines.solid_capstyle": "round",
 }
-_PANEL = (360.0, 250.0)  # units of the SVG: about one to a pixel on a phone, so that 11 stays 11
+_PANEL = (330.0, 240.0)  # units of the SVG: about one to a pixel on a phone, so that 11 stays 11
 
 
 # A decorator of every function that draws: rcParams hold inside, and no global state is left changed.
@@ -66,7 +78,7 @@ styled = matplotlib.rc_context(_STYLE)
 
 
 def new_panel(height: float = _PANEL[1], width: float = _PANEL[0]) -> tuple[Figure, Axes]:
-    """An empty panel as wide as a phone, with faint horizontal lines and no frame. Call it under ``styled``."""
+    """An empty panel as wide as a phone, faint horizontal lines, no frame. Call it under ``styled``."""
     figure = Figure(figsize=(width / 72, height / 72), layout="constrained")
     FigureCanvasSVG(figure)
     axes = figure.add_subplot()

@@ -10,14 +10,15 @@ from fivenines.evaluate import Measured
 from fivenines.report.figures import (
     RateRow,
     draws_figure,
-    history_figure,
+    loss_figure,
+    metric_figure,
     rates_figure,
     reliability_figure,
     scores_figure,
     tradeoff_figure,
 )
 from fivenines.report.fold import fold_reduction
-from fivenines.report.records import ModelFacts, Report, Sample
+from fivenines.report.records import History, LabelFacts, ModelFacts, Report, Sample
 from fivenines.report.words import (
     NOT_MEASURED,
     assumption_badge,
@@ -40,18 +41,21 @@ _SHORT, _LONG = 80, 4000  # characters of a name, of a paragraph
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A quantity as it is printed. ``badge`` is "exact" or what it assumes; ``note`` the truth where it is known."""
+    """A quantity as it is printed. ``badge`` is "exact" or what it assumes; ``note`` a known truth."""
 
     label: str
     value: str
     interval: str = ""
     badge: str = ""
-    exact: bool = False
+    assumptions: tuple[str, ...] = ()
     note: str = ""
     right: bool = True  # whether the interval contains the known truth
-    full: str = ""
-    assumptions: tuple[str, ...] = ()
     role: str = ""
+
+    @property
+    def trusts(self) -> bool:
+        """Whether the interval rests on more than a fair sample and right labels."""
+        return self.badge.startswith(("assumes", "approximate"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +104,12 @@ def page(report: Report) -> dict[str, Any]:
 
 
 def headline(measured: Measured) -> dict[str, str]:
-    """The answer in one line and the evidence in the next. Never the point alone: the nines are the bound's."""
-    rate = _system_rate(measured)
-    counts = measured.counts
+    """The answer in one line, the evidence in the next. The nines are those of the bound."""
+    rate, counts = _system_rate(measured), measured.counts
+    lead = f"Filtered, prompts of '{visible(measured.name, _SHORT)}':"
     if rate is None:
         return {
-            "lead": "Filtered:",
+            "lead": lead,
             "big": NOT_MEASURED,
             "level": "",
             "why": f"{counts.outputs:,} outputs were made and none of them has a label yet.",
@@ -116,7 +120,12 @@ def headline(measured: Measured) -> dict[str, str]:
     why = f"{seen} in {rate.n:,} labelled outputs: {bound}."
     if failures is None:
         why = f"From labels on first draws, weighted: {bound}."
-    return {"lead": "Filtered:", "big": f"at least {rate.nines:.1f} nines", "level": level_text(rate), "why": why}
+    return {
+        "lead": lead,
+        "big": f"at least {rate.nines:.1f}\u00a0nines",
+        "level": level_text(rate),
+        "why": why,
+    }
 
 
 def _between(rate: Estimate) -> str:
@@ -141,17 +150,19 @@ def _numbers(measured: Measured) -> list[Number]:
             return Number(label, NOT_MEASURED, role=role)
         known, note, right = truth.get(name), "", True
         if known is not None:
-            shown = point_text(Estimate(known.value, known.value, known.value, 0.95, 1, "", (), estimate.what))
+            shown = point_text(
+                Estimate(known.value, known.value, known.value, 0.95, 1, "", (), estimate.what)
+            )
             right = known.contained
-            note = f"true value {shown}, {'inside' if right else 'outside'} the interval"
+            note = f"true value {shown}: {'inside' if right else 'outside'} the interval"
         value = point_text(estimate, as_share)
         interval = interval_text(estimate, as_share)
         if estimate.is_failure_rate and estimate.point == 0:
-            value, interval = interval, f"no failure in {estimate.n:,}"
+            none = "no failure in" if is_exact(estimate) else "no accepted failure in"
+            value, interval = interval, f"{none} {estimate.n:,}"
         return Number(
-            label, value, interval, assumption_badge(estimate), is_exact(estimate), note, right,
-            str(estimate), estimate.assumptions, role,
-        )  # fmt: skip
+            label, value, interval, assumption_badge(estimate), estimate.assumptions, note, right, role
+        )
 
     speed = measured.outputs_per_second
     return [
@@ -161,9 +172,9 @@ def _numbers(measured: Measured) -> list[Number]:
         number("quality", "Quality against unfiltered"),
         number("acceptance", "Acceptance of a draw"),
         number("draws_per_output", "Draws per output", as_share=False),
+        Number("Throughput", NOT_MEASURED if speed is None else f"{number_text(speed)} outputs/s"),
         number("abstention", "Prompts without output"),
         number("reused_failure_rate", "Filtered, from reused labels", "filtered"),
-        Number("Throughput", NOT_MEASURED if speed is None else f"{number_text(speed)} outputs/s"),
     ]
 
 
@@ -172,10 +183,7 @@ def _fold(measured: Measured) -> Number:
     value, interval = fold_text(fold)
     if fold is None:
         return Number("Fewer failures", value)
-    return Number(
-        "Fewer failures", value, interval, assumption_badge(fold), is_exact(fold), "", True, str(fold),
-        fold.assumptions,
-    )  # fmt: skip
+    return Number("Fewer failures", value, interval, assumption_badge(fold), fold.assumptions)
 
 
 def _counts(measured: Measured) -> dict[str, str]:
@@ -198,9 +206,13 @@ def _rates(report: Report) -> Plot:
             name = f"{kind}_failure_rate"
             estimate = getattr(measured, name)
             if estimate.n:
-                rows.append(RateRow(f"{measured.name}, {kind}", estimate, kind == "filtered", truth.get(name)))
+                rows.append(
+                    RateRow(f"{measured.name}, {kind}", estimate, kind == "filtered", truth.get(name))
+                )
     known = " Diamonds are the true rates." if any(row.truth for row in rows) else ""
-    caption = f"Lines are intervals; an arrow means that no failure was seen, from the upper bound down.{known}"
+    caption = (
+        f"Lines are intervals; an arrow means that no failure was seen, from the upper bound down.{known}"
+    )
     return Plot(rates_figure(rows) if rows else "", "Failure rates", caption)
 
 
@@ -208,7 +220,12 @@ def _tradeoff(report: Report, measured: Measured) -> list[Plot]:
     value = None if report.threshold is None else report.threshold.value
     plots = []
     for name, title, caption, log in (
-        ("failure_rate", "Failure rate of the filtered system", "From the labels on first draws, reused.", True),
+        (
+            "failure_rate",
+            "Failure rate of the filtered system",
+            "From the labels on first draws, reused.",
+            True,
+        ),
         ("acceptance", "Acceptance of a draw", "Share of first draws that pass.", False),
         ("quality", "Quality", "Preference for the filtered output, ties a half; 50% is no loss.", False),
     ):
@@ -225,7 +242,9 @@ def _score_plots(report: Report) -> list[Plot]:
         caption = "Failures left of the threshold are misses; ok snippets right of it are rejected in vain."
         plots.append(Plot(scores_figure(facts.scores, value), "Scores of failures and ok snippets", caption))
     if facts.reliability is not None and facts.reliability.n:
-        caption = "On the dashed line a score means what it says. Bars are exact intervals; a lone tick is a bound."
+        caption = (
+            "On the dashed line a score means what it says. Bars are exact intervals; a lone tick is a bound."
+        )
         plots.append(Plot(reliability_figure(facts.reliability), "Reliability of the scores", caption))
     return plots
 
@@ -235,31 +254,46 @@ def _draw_plots(report: Report) -> list[Plot]:
     draws = report.draws.get(first)
     if draws is None or not (sum(draws.counts) or draws.abstained):
         return []
-    caption = f"On the prompts of '{visible(first, _SHORT)}'. An output that took one draw is the first draw itself."
+    caption = f"On the prompts of '{visible(first, _SHORT)}'. One draw means that the first draw passed."
     return [Plot(draws_figure(draws), "Draws per output", caption)]
 
 
 def _model_view(facts: ModelFacts, name: str) -> dict[str, Any]:
     rows = [(visible(str(key), _SHORT), visible(_fact(value), 200)) for key, value in facts.facts.items()]
-    history = facts.history
-    curve = None
-    if history is not None and history.losses:
-        took = "" if history.seconds is None else f" It took {duration(history.seconds)}."
-        best = "" if history.best_step is None else f" The weights of step {history.best_step:,} were kept."
-        caption = f"Loss at each step, faint, and its running mean.{took}{best}"
-        curve = Plot(history_figure(history, name), f"Training of the {name}", caption)
     return {
         "name": visible(facts.name, _SHORT),
         "rows": rows,
-        "curve": curve,
+        "curves": _curves(facts.history, name),
         "estimates": [
             Number(
-                visible(e.what, _SHORT), point_text(e, False), interval_text(e, False), assumption_badge(e),
-                is_exact(e), full=str(e), assumptions=e.assumptions,
+                _capital(visible(e.what, _SHORT)), point_text(e, False), interval_text(e, False),
+                assumption_badge(e), e.assumptions,
             )
             for e in facts.estimates
         ],
     }  # fmt: skip
+
+
+def _curves(history: History | None, name: str) -> list[Plot]:
+    if history is None or not history.losses:
+        return []
+    took = "" if history.seconds is None else f" It took {duration(history.seconds)}."
+    stopped = (
+        f" It ended by {visible(history.stopped, _SHORT)}." if history.stopped not in ("", "finished") else ""
+    )
+    caption = f"Loss at each step, faint, and its running mean.{took}{stopped}"
+    plots = [Plot(loss_figure(history, name), f"Training of the {name}", caption)]
+    if any(value is not None for _, value in history.metrics):
+        best = "" if history.best_step is None else f" The weights of step {history.best_step:,} were kept."
+        title = _capital(visible(history.metric, _SHORT))
+        plots.append(
+            Plot(metric_figure(history, name), title, f"On validation data, higher is better.{best}")
+        )
+    return plots
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _fact(value: object) -> str:
@@ -308,12 +342,20 @@ def _threshold(report: Report) -> dict[str, Any]:
     }
 
 
-def _label_row(row: Any) -> dict[str, Any]:
+def _label_row(row: LabelFacts) -> dict[str, Any]:
     return {
         "purpose": visible(row.purpose, _SHORT),
         "numbers": [
             f"{value:,}"
-            for value in (row.snippets, row.labels, row.labelers, row.failures, row.oks, row.unsures, row.disputed)
+            for value in (
+                row.snippets,
+                row.labels,
+                row.labelers,
+                row.failures,
+                row.oks,
+                row.unsures,
+                row.disputed,
+            )
         ],
         "agreement": visible(row.agreement, _LONG) or NOT_MEASURED,
     }
@@ -329,15 +371,15 @@ def _full(report: Report) -> list[tuple[str, str, tuple[str, ...]]]:
         found += [] if fold is None else [(name, fold)]
     found += [("classifier", estimate) for estimate in report.classifier.estimates]
     return [
-        (name, str(each), each.assumptions)
-        if each.n
-        else (name, f"{each.what} {NOT_MEASURED}", ())
+        (name, str(each), each.assumptions) if each.n else (name, f"{each.what} {NOT_MEASURED}", ())
         for name, each in found
     ]
 
 
 def _assumptions(report: Report) -> Iterable[str]:
     """What was said of the whole, and every assumption of an estimate, each once."""
-    own = [text for m in report.evaluation.distributions for e in m.estimates.values() for text in e.assumptions]
+    own = [
+        text for m in report.evaluation.distributions for e in m.estimates.values() for text in e.assumptions
+    ]
     threshold = () if report.threshold is None else report.threshold.assumptions
     return dict.fromkeys((*report.assumptions, *threshold, *own))

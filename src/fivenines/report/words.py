@@ -32,6 +32,7 @@ NOT_MEASURED = "not measured"
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _JOINERS = {"‌", "‍"}  # some scripts and emoji cannot be written without them
 _NAMES = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}  # Unicode categories without a glyph of their own
+_FAIR = ("independent draws", "labels are right")  # what no bound can do without
 _MARKS_IN_A_ROW = 4  # no language stacks more on one letter
 
 
@@ -39,14 +40,14 @@ def rate_text(rate: float) -> str:
     """A failure rate: percent while that reads well, a power of ten below 0.1%.
 
     >>> rate_text(0.0241), rate_text(3e-05), rate_text(0.0)
-    ('2.41%', '3.0 × 10⁻⁵', '0')
+    ('2.41%', '3.0\\xa0×\\xa010⁻⁵', '0')
     """
     if math.isnan(rate):
         return NOT_MEASURED
     if rate == 0.0 or abs(rate) >= 1e-3:
         return share_text(rate)
     mantissa, exponent = f"{rate:.1e}".split("e")
-    return f"{mantissa} × 10{str(int(exponent)).translate(_SUPERSCRIPTS)}"
+    return f"{mantissa}\u00a0×\u00a010{str(int(exponent)).translate(_SUPERSCRIPTS)}"
 
 
 def share_text(share: float) -> str:
@@ -59,12 +60,7 @@ def share_text(share: float) -> str:
         return NOT_MEASURED
     if share == 0.0:
         return "0"
-    percent = 100.0 * share
-    for digits in (3, 4, 5, 6, 7, 8, 9):
-        text = f"{percent:.{digits}g}"
-        if (float(text) == 100.0) == (percent == 100.0):
-            break
-    return f"{text}%"
+    return f"{_short_of(100.0, 100.0 * share)}%"
 
 
 def number_text(value: float) -> str:
@@ -75,7 +71,17 @@ def number_text(value: float) -> str:
         return "∞" if value > 0 else "-∞"
     if value != 0 and abs(value) < 1e-3:
         return rate_text(value) if value > 0 else f"-{rate_text(-value)}"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else _short_of(1.0, value)
+
+
+def _short_of(whole: float, value: float) -> str:
+    """Three digits, or as many more as it takes not to print the whole for what is less."""
+    text = f"{value:.3g}"
+    for digits in range(4, 12):
+        if value >= whole or float(text) < whole:
+            break
+        text = f"{value:.{digits}g}"
+    return text
 
 
 def point_text(estimate: Estimate | None, as_share: bool = True) -> str:
@@ -104,13 +110,22 @@ def interval_text(estimate: Estimate | None, as_share: bool = True) -> str:
 def fold_text(fold: Estimate | None) -> tuple[str, str]:
     """The reduction in words and its interval: "120-fold" and "80 to 200", or "at least 80-fold" and "".
 
-    The point is not shown where the filtered system never failed: any ratio to zero is made up.
+    The point is not shown where the filtered system never failed: any ratio to zero is made up. A lower bound
+    is rounded down.
     """
     if fold is None or (fold.n == 0 and math.isnan(fold.point)):
         return NOT_MEASURED, ""
+    low = number_text(_rounded_down(fold.low))
     if math.isinf(fold.high) or not math.isfinite(fold.point):
-        return f"at least {number_text(fold.low)}-fold", ""
-    return f"{number_text(fold.point)}-fold", f"{number_text(fold.low)} to {number_text(fold.high)}"
+        return f"at least {low}‑fold", ""
+    return f"{number_text(fold.point)}‑fold", f"{low} to {number_text(fold.high)}"
+
+
+def _rounded_down(value: float, digits: int = 2) -> float:
+    if not value > 0:
+        return 0.0
+    step = 10.0 ** (math.floor(math.log10(value)) - digits + 1)
+    return math.floor(value / step * (1 + 1e-12)) * step
 
 
 def level_text(estimate: Estimate) -> str:
@@ -119,15 +134,21 @@ def level_text(estimate: Estimate) -> str:
 
 
 def is_exact(estimate: Estimate) -> bool:
-    """Whether the interval holds at any sample size, and trusts nothing but the sample and the labels."""
+    """Whether the interval comes from an exact distribution, at any sample size."""
     return "exact" in estimate.method
 
 
 def assumption_badge(estimate: Estimate) -> str:
-    """"exact", or "assumes" and what comes first; the whole list stands where the number is explained."""
+    """ "exact", or what the number rests on beyond a fair sample and right labels.
+
+    The whole list of assumptions stands where the number is explained.
+    """
     if is_exact(estimate):
         return "exact"
-    return f"assumes: {estimate.assumptions[0]}" if estimate.assumptions else f"by {estimate.method}"
+    if any(text.startswith("approximate") for text in estimate.assumptions):
+        return f"approximate: {estimate.method}"
+    beyond = [text for text in estimate.assumptions if not any(word in text for word in _FAIR)]
+    return f"assumes: {beyond[0]}" if beyond else "valid at any n"
 
 
 def duration(seconds: float | None) -> str:
