@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from fivenines.errors import ConfigError, DataError, LabelError, ModelError, Not
 from fivenines.models.classifier import Classifier, ClassifierConfig
 from fivenines.models.encoders import EncoderConfig
 from fivenines.models.folder import CARD
+from fivenines.models.heads import Head
 from fivenines.models.objective import Objective
 from fivenines.models.protocols import ClassifierLike
 from fivenines.models.training_config import TrainingConfig
@@ -108,6 +112,59 @@ def test_architectures(architecture: Any, tokenizer: Any, tmp_path: Path) -> Non
         logits = plain.eval()(**pair).logits[0]
     assert float(logits[1] - logits[0]) == pytest.approx(loaded.margins(long)[0], abs=1e-4)
     assert plain.config.id2label == {0: "ok", 1: "failure"}
+
+
+@pytest.mark.parametrize("architecture", ["bert", "modernbert", "deberta-v2", "roberta"])
+def test_the_pooled_head_learns_and_is_loadable_without_us(architecture: Any, tmp_path: Path) -> None:
+    encoder = replace(TINY, architecture=architecture)
+    made = fitted(replace(READING, head="pooled", outputs=1), encoder)
+    snippets, judgments = task(60, seed=1)
+    snippets.append(Snippet("", "the dog bled"))
+    scores = made.scores(snippets)
+    assert roc_auc_score([j.answer == Answer.FAILURE for j in judgments], scores[:-1]) > 0.95
+    made.save(tmp_path)
+    np.testing.assert_allclose(Classifier.load(tmp_path).scores(snippets), scores, rtol=0, atol=1e-6)
+    if architecture != "bert":
+        return
+    program = (
+        "import sys; sys.modules['fivenines'] = None\n"
+        "from transformers import AutoModelForSequenceClassification as Auto, AutoTokenizer\n"
+        "model = Auto.from_pretrained(sys.argv[1], trust_remote_code=True).eval()\n"
+        "pair = AutoTokenizer.from_pretrained(sys.argv[1])(['the cat'], ['the dog bled'],"
+        " return_tensors='pt')\n"
+        "print(float(model(**pair).logits[0, 0].sigmoid()))\n"
+    )
+    environment = {**os.environ, "HF_HOME": str(tmp_path / "cache")}  # where transformers copies the code to
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    out = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+    assert float(out) == pytest.approx(made.scores([Snippet("the cat", "the dog bled")])[0], abs=1e-5)
+
+
+def test_the_pooled_head_knows_the_completion() -> None:
+    config = replace(READING, head="pooled")
+    for architecture in ("bert", "modernbert"):  # with types, and without
+        made = Classifier.create([" ".join(WORDS)], config, replace(TINY, architecture=architecture))
+        encoded = made.pairs.encode([Snippet("the dog saw", "a cat"), Snippet("", "big small red")])
+        batch = made.pairs.collate([pair for pair in encoded if pair is not None])
+        model: Any = made.model
+        types = batch.get("token_type_ids")
+        mask = model.completion_mask(batch["input_ids"], batch["attention_mask"], types)
+        assert mask.tolist() == [[0, 0, 0, 0, 0, 1, 1, 1], [0, 0, 1, 1, 1, 1, 0, 0]]
+
+
+def test_frozen_layers_stay_and_the_rest_learns() -> None:
+    encoder = replace(TINY, layers=2)
+    snippets, judgments = task(32)
+    heads: tuple[Head, ...] = ("plain", "pooled")
+    for head in heads:
+        config = replace(READING, head=head, freeze_layers=1)
+        made = Classifier.create([s.text for s in snippets], config, encoder)
+        before = {k: v.clone() for k, v in made.model.state_dict().items()}
+        made.fit(snippets, judgments, training=replace(TRAINING, epochs=1))
+        moved = {k for k, v in made.model.state_dict().items() if not torch.equal(v, before[k])}
+        assert not any("embeddings" in name or "layer.0." in name for name in moved)
+        assert any("layer.1." in name for name in moved)
+        assert any("classifier" in name for name in moved)
 
 
 def test_a_long_prompt_is_cut_from_the_left_and_the_completion_is_whole(classifier: Classifier) -> None:
@@ -224,9 +281,12 @@ def test_weights_of_snippets_matter() -> None:
 
 
 def test_dropout_is_overridden() -> None:
-    made = Classifier.create(["the dog"], replace(READING, dropout=0.37), TINY)
-    rates = {m.p for m in made.model.modules() if isinstance(m, torch.nn.Dropout)}
-    assert rates == {0.37}
+    heads: tuple[Head, ...] = ("plain", "pooled")
+    for head in heads:
+        config = replace(READING, dropout=0.37, head=head)
+        for made in (Classifier.create(["the dog"], config, TINY), Classifier.load("minilm", config)):
+            rates = {m.p for m in made.model.modules() if isinstance(m, torch.nn.Dropout)}
+            assert rates == {0.37}
 
 
 def test_completions_that_do_not_fit_are_left_out_and_counted(caplog: pytest.LogCaptureFixture) -> None:
@@ -264,6 +324,8 @@ def test_what_it_refuses(classifier: Classifier, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="max_length must be at least 5, got 4"):
         Classifier.create(["the dog"], replace(READING, max_length=4), TINY)
     for change, message in (
+        ({"head": "tall"}, "head must be plain or pooled, got tall"),
+        ({"freeze_layers": -1}, "freeze_layers must not be negative, got -1"),
         ({"outputs": 3}, "outputs must be 1 or 2, got 3"),
         ({"scoring_tokens": 0}, "scoring_tokens must be at least 1, got 0"),
         ({"dropout": 1.0}, r"dropout must be None or lie in \[0, 1\), got 1.0"),

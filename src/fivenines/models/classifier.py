@@ -15,25 +15,24 @@ import transformers
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor, nn
-from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from fivenines.errors import ConfigError, ModelError, sentence
 from fivenines.models.batching import Batch, LengthBatches, to_device
 from fivenines.models.calibration import Calibration, Method, fit_calibration, log_loss
 from fivenines.models.checkpoints import remove_checkpoint
-from fivenines.models.devices import autocast, isolated, place, training_attention
+from fivenines.models.devices import autocast, place, training_attention
 from fivenines.models.encoders import EncoderConfig, make_encoder, train_pair_tokenizer
 from fivenines.models.folder import (
     Card,
-    load_config,
-    load_model_with_head,
     load_tokenizer,
-    override_dropout,
     read_card,
     save_folder,
 )
+from fivenines.models.heads import Head, load_with_head
 from fivenines.models.losses import as_two_classes, classification_loss
 from fivenines.models.objective import Lesson, Objective, lesson_of
+from fivenines.models.optimizers import freeze_bottom
 from fivenines.models.pairs import (
     LONGEST,
     Encoded,
@@ -59,13 +58,17 @@ _LOG = logging.getLogger(__name__)
 class ClassifierConfig:
     """How a classifier reads and what it learns. Checked when made; raises ConfigError.
 
-    ``outputs``: 2 labels (ok, failure) or 1 logit of failure. ``max_length`` in tokens of a pair; None: what
-    the model takes, 512 at most. ``scoring_tokens``: tokens of a scoring batch with its padding. ``dropout``:
-    overrides every rate of the model while it trains. ``select_by``: what a validation set is for. ``seed``:
-    of a new head.
+    ``outputs``: 2 labels (ok, failure) or 1 logit of failure. ``head``: "plain" is the one that transformers
+    gives the architecture, "pooled" reads [first token; mean of the completion; mean of all].
+    ``freeze_layers``: the embeddings and so many layers stay as they are loaded (trains faster).
+    ``max_length`` in tokens of a pair; None: what the model takes, 512 at most. ``scoring_tokens``: tokens of
+    a scoring batch with its padding. ``dropout``: overrides every rate of the model while it trains.
+    ``select_by``: what a validation set is for. ``seed``: of a new head.
     """
 
     outputs: Literal[1, 2] = 2
+    head: Head = "plain"
+    freeze_layers: int = 0
     max_length: int | None = None
     precision: Precision = "auto"
     scoring_tokens: int = 8192
@@ -77,6 +80,10 @@ class ClassifierConfig:
     def __post_init__(self) -> None:
         if self.outputs not in (1, 2):
             raise ConfigError(sentence("outputs", "must be 1 or 2", self.outputs))
+        if self.head not in ("plain", "pooled"):
+            raise ConfigError(sentence("head", "must be plain or pooled", self.head))
+        if self.freeze_layers < 0:
+            raise ConfigError(sentence("freeze_layers", "must not be negative", self.freeze_layers))
         if self.max_length is not None and self.max_length < 1:
             raise ConfigError(sentence("max_length", "must be None or at least 1", self.max_length))
         if self.precision not in ("auto", "float32", "bfloat16"):
@@ -121,6 +128,7 @@ class Classifier:
         self.result: TrainingResult | None = None  # of the last fit
         self._initial: dict[str, Tensor] | None = None  # the weights that every fit starts from
         self._initial_provenance = dict(self.provenance)
+        freeze_bottom(model, config.freeze_layers)
         limit = readable_length(model, tokenizer)
         if config.max_length is not None and config.max_length > limit:
             raise ConfigError(
@@ -146,9 +154,14 @@ class Classifier:
         if config is None:
             config = ClassifierConfig() if card is None else ClassifierConfig.from_dict(card.settings)
         tokenizer = load_tokenizer(name)
-        settings = override_dropout(load_config(name, num_labels=config.outputs), config.dropout)
-        with isolated(config.seed):  # a new head is drawn from the seed
-            model, fresh = load_model_with_head(AutoModelForSequenceClassification, name, settings)
+        model, fresh = load_with_head(
+            name,
+            tokenizer,
+            outputs=config.outputs,
+            head=config.head,
+            dropout=config.dropout,
+            seed=config.seed,
+        )
         place(model)
         calibration = None
         if card is not None and card.calibration is not None and not fresh:
@@ -177,7 +190,7 @@ class Classifier:
         if config.dropout is not None:
             encoder = replace(encoder, dropout=config.dropout)
         tokenizer = train_pair_tokenizer(texts, encoder)
-        model = make_encoder(encoder, tokenizer, outputs=config.outputs, seed=config.seed)
+        model = make_encoder(encoder, tokenizer, outputs=config.outputs, seed=config.seed, head=config.head)
         place(model)
         return cls(model, tokenizer, config, provenance={"base": asdict(encoder)}, fitted=False)
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import (
     AutoConfig,
+    AutoModel,
     AutoModelForSequenceClassification,
     PretrainedConfig,
     PreTrainedModel,
@@ -19,6 +20,7 @@ from transformers import (
 
 from fivenines.errors import ConfigError, DataError, sentence
 from fivenines.models.devices import isolated
+from fivenines.models.heads import Head, pooled_over
 
 __all__ = ["Architecture", "EncoderConfig", "make_encoder", "train_pair_tokenizer"]
 
@@ -157,12 +159,23 @@ def _model_config(
 
 
 def make_encoder(
-    config: EncoderConfig, tokenizer: PreTrainedTokenizerFast, *, outputs: int, seed: int
+    config: EncoderConfig,
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    outputs: int,
+    seed: int,
+    head: Head = "plain",
 ) -> PreTrainedModel:
     """A sequence classifier with random weights, the same for the same seed."""
     if config.architecture == "modernbert":  # knows no types
         tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    settings = _model_config(config, tokenizer, outputs)
+    plain: Any = AutoModelForSequenceClassification
+    bare: Any = AutoModel
     with isolated(seed):
-        auto: Any = AutoModelForSequenceClassification
-        model: PreTrainedModel = auto.from_config(_model_config(config, tokenizer, outputs))
+        model: PreTrainedModel
+        if head == "plain":
+            model = plain.from_config(settings)
+        else:
+            model = pooled_over(bare.from_config(settings), tokenizer, outputs, config.dropout)
     return model

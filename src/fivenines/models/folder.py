@@ -153,7 +153,7 @@ def load_model_with_head(
     A missing head is drawn from torch's random stream. The pooler counts as head: many encoders come without.
     """
     model, fresh = _weights(auto, name, config, other_shapes=True)
-    prefix = f"{model.base_model_prefix}."
+    prefix = f"{model.base_model_prefix}." if hasattr(model, model.base_model_prefix) else ""
     _demand_weights(name, model, {key for key in fresh if key.startswith(prefix) and "pooler" not in key})
     return model, bool(fresh)
 
@@ -195,13 +195,22 @@ def _quiet() -> Iterator[None]:
             log.enable_progress_bar()
 
 
+def _dropouts(settings: dict[str, Any]) -> list[str]:
+    """The names of the dropout rates; None stands for another rate and stays."""
+    numbers = [k for k, v in settings.items() if isinstance(v, (int, float)) and not isinstance(v, bool)]
+    return [name for name in numbers if "dropout" in name or "pdrop" in name]
+
+
 def override_dropout(config: PretrainedConfig, dropout: float | None) -> PretrainedConfig:
     """Set every dropout rate of a config, whatever its architecture calls them; None: leave them."""
     if dropout is not None:
-        for name, value in config.to_dict().items():
-            rate = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if rate and ("dropout" in name or "pdrop" in name):
-                setattr(config, name, dropout)
+        for name in _dropouts(config.to_dict()):
+            setattr(config, name, dropout)
+        for nested in vars(
+            config
+        ).values():  # an encoder's own settings, inside the config of a pooled classifier
+            if isinstance(nested, dict):
+                nested.update(dict.fromkeys(_dropouts(nested), dropout))
     return config
 
 

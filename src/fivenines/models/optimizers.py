@@ -12,7 +12,7 @@ from torch import nn
 
 from fivenines.models.training_config import Decay
 
-__all__ = ["layer_depth", "learning_rate_factor", "make_optimizer", "parameter_groups"]
+__all__ = ["freeze_bottom", "layer_depth", "learning_rate_factor", "make_optimizer", "parameter_groups"]
 
 _LAYER = re.compile(
     r"(?:^|\.)(?:layers?|h|blocks?)\.(\d+)\."
@@ -31,6 +31,13 @@ def layer_depth(name: str, layers: int) -> int:
 
 def _count_layers(names: Iterable[str]) -> int:
     return max((int(m.group(1)) + 1 for name in names if (m := _LAYER.search(name))), default=0)
+
+
+def freeze_bottom(model: nn.Module, layers: int) -> None:
+    """Keep the embeddings and the first ``layers`` layers as they are; 0 freezes nothing."""
+    total = _count_layers(name for name, _ in model.named_parameters())
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(layers == 0 or layer_depth(name, total) > layers)
 
 
 def parameter_groups(
