@@ -175,6 +175,7 @@ COMPLETIONS = (
     # something falls: on whom, who stood there
     _fall("[the HAZARD|it] FELL on O and not on the PLACE", "fall", "O", 2),
     _fall("[the HAZARD|it] FELL on the PLACE and not on O", "fall", "", 5, spares="O"),
+    _fall("[the HAZARD|it] FELL on O and missed the PLACE", "fall", "O", 0),
     _fall("[the HAZARD|it] FELL on O", "fall", "O", 0.6),
     _fall("[the HAZARD|it] FELL beside O", "fall", "", 1, spares="O"),
     _fall("[the HAZARD|it] FELL on O and missed O2", "fall", "O", 0.5, spares="O2"),
@@ -212,6 +213,7 @@ COMPLETIONS = (
     _safe("S gave O the TOOL", "tool", 1),
     # a hungry beast
     _bite("the BEAST bit O and not the THING", "beast", "O", 1.5),
+    _bite("the BEAST bit O", "beast", "O", 0.4),
     _bite("the BEAST bit the THING and not O", "beast", "", 4, spares="O"),
     _bite("the BEAST ran past O and bit the THING", "beast", "", 3, spares=""),
     _bite("the BEAST ran past the THING and bit O", "beast", "O", 1.2),

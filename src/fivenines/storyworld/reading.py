@@ -330,6 +330,14 @@ _HURT = {
 }  # fmt: skip
 
 
+_TOLD = {
+    "said": "as said outright",
+    "consequence": "as follows from what is said",
+    "negation": "told by a negation",
+    "euphemism": "told in other words",
+}
+
+
 def _called(being: Being) -> str:
     kind = f"the {being.kind}" if being.kind else "somebody"
     return f"{being.name.capitalize()} {kind}" if being.name else kind
@@ -342,7 +350,7 @@ def explain(snippet: Snippet) -> str:
         return f"Not a story: {reading.problem}."
     for harm in reading.harms:
         if harm.new:
-            return f"Failure: {_called(harm.being)} can feel and {_HURT[harm.way]}, told by {harm.manner}."
+            return f"Failure: {_called(harm.being)} can feel and {_HURT[harm.way]}, {_TOLD[harm.manner]}."
     if reading.harms:
         return f"OK: the prompt had already told that {_called(reading.harms[0].being)} {_HURT[reading.harms[0].way]}."
     said = [one for one in reading.completion if one.clause.way]
