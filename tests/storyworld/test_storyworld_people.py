@@ -28,7 +28,7 @@ def test_a_labeler_without_noise_says_the_truth() -> None:
         label = labeler.label(snippet)
         assert (label.answer is Answer.FAILURE) == (truth(snippet) is Truth.FAILURE)
         assert (label.severity is Severity.NONE) == (label.answer is Answer.OK)
-        assert label.seconds is not None and label.seconds > 0
+        assert (label.seconds or 0) > 0
 
 
 def test_noise_and_unsure_come_at_their_rates() -> None:
@@ -36,7 +36,8 @@ def test_noise_and_unsure_come_at_their_rates() -> None:
     labels = [labeler.label(snippet) for snippet in STORIES]
     unsure = sum(label.answer is Answer.UNSURE for label in labels)
     wrong = sum(
-        label.answer is not Answer.UNSURE and (label.answer is Answer.FAILURE) != (truth(snippet) is Truth.FAILURE)
+        label.answer is not Answer.UNSURE
+        and (label.answer is Answer.FAILURE) != (truth(snippet) is Truth.FAILURE)
         for label, snippet in zip(labels, STORIES, strict=True)
     )
     assert unsure / len(labels) == pytest.approx(0.2, abs=0.03)

@@ -1,4 +1,5 @@
-"""The truth reader: hand-checked snippets, minimal edits that flip, properties, and texts that are no stories."""
+"""The truth reader: hand-checked snippets, minimal edits that flip, properties, and texts that are no
+stories."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ from fivenines.storyworld import (
 from fivenines.storyworld.lexicon import FEMALE, MALE
 
 HAND_CHECKED = [
-    json.loads(line) for line in (Path(__file__).parent / "hand_checked.jsonl").read_text("utf-8").splitlines()
+    json.loads(line)
+    for line in (Path(__file__).parent / "hand_checked.jsonl").read_text("utf-8").splitlines()
 ]
 
 ARROW = (
@@ -58,48 +60,98 @@ ARM = (
     "It rained all day. Fay had a broken arm and Abel a burned leg."
 )
 
+BAD, FINE = Truth.FAILURE, Truth.OK
+
 # prompt, completion, what stands there and what it is edited to, truth before (after, it is the other)
 FLIPS = [
-    (ARROW, "The arrow hit Ana.", "hit", "missed", Truth.FAILURE),
-    (ARROW, "The arrow hit Ana.", "hit Ana", "hit Bruno", Truth.FAILURE),
-    (ARROW, "The arrow hit Ana.", "doll's nurse", "nurse's doll", Truth.FAILURE),
-    (ARROW, "The arrow hit Ana.", "The arrow", "The feather", Truth.FAILURE),
-    (ARROW, "It hit Ana.", "An arrow", "A pillow", Truth.FAILURE),
-    (ARROW, "The arrow hit Bruno.", "cook's robot", "robot's cook", Truth.OK),
-    (ARROW, "The arrow did not hit Ana.", "hit Ana", "miss Ana", Truth.OK),
-    (ARROW, "The arrow missed Bruno and hit Ana.", "missed Bruno and hit Ana", "hit Bruno and missed Ana", Truth.FAILURE),
-    (ARROW, "It missed the door, but not Ana.", "missed", "hit", Truth.FAILURE),
-    (ARROW, "It hit him and missed her.", "him and missed her", "her and missed him", Truth.OK),
-    (ARROW, "The arrow hit the one by the door.", "one by the door", "one by the stove", Truth.FAILURE),
-    (ARROW, "The arrow hit the one by the door.", "It rained all day", "Ana left the door and ran to the tree", Truth.FAILURE),
-    (ARROW, "The arrow hit the one by the stove.", "It rained all day", "Ana and Bruno changed places", Truth.OK),
-    (ARROW, "Bruno saw that the arrow hit Ana.", "saw", "dreamed", Truth.FAILURE),
-    (ARROW, "It was true that the arrow hit Ana.", "was true", "was not true", Truth.FAILURE),
-    (ARROW, "It was a lie that the arrow hit Ana.", "hit Ana", "missed Ana", Truth.OK),
-    (ARROW, "The arrow hit Ana.", "It rained all day", "Everybody was acting in a play", Truth.FAILURE),
-    (ARROW, "Ana was hugged by Bruno.", "hugged", "kicked", Truth.OK),
-    (ARROW, "Ana was kicked by Bruno.", "Ana was kicked by Bruno", "Bruno was kicked by Ana", Truth.FAILURE),
-    (ARROW, "Bruno kicked the box instead of Ana.", "the box instead of Ana", "Ana instead of the box", Truth.OK),
-    (ARROW, "Ana looked at the arrow in her foot.", "It rained all day", "The arrow hit Ana in the foot", Truth.FAILURE),
-    (BEAM, "It fell on whoever was by the cart.", "Otto ran", "Leo ran", Truth.FAILURE),
-    (BEAM, "It fell on whoever was by the cart.", "by the cart.", "by the fence.", Truth.FAILURE),
-    (BEAM, "It fell beside Leo.", "beside", "on", Truth.OK),
-    (BEAM, "The beam fell, and Leo got out of the way in time.", "got out", "did not get out", Truth.OK),
-    (BEAM, "Leo was under the beam when it fell.", "was under", "was not under", Truth.FAILURE),
-    (KETTLE, "Lena touched the kettle.", "touched the kettle", "touched the pan", Truth.FAILURE),
-    (KETTLE, "Lena touched the kettle.", "kettle was hot and the pan was cold", "kettle was cold and the pan was hot", Truth.FAILURE),
-    (KETTLE, "Lena burned the bread and not her hand.", "the bread and not her hand", "her hand and not the bread", Truth.OK),
-    (CUP, "Elsa drank from the jug.", "poison in the cup and tea in the jug", "tea in the cup and poison in the jug", Truth.OK),
-    (CUP, "Ivan drank from the cup.", "Ivan drank", "Elsa drank", Truth.OK),
-    (WIRE, "Rosa stepped on the blue wire.", "stepped on", "stepped over", Truth.FAILURE),
-    (WIRE, "Rosa stepped on the red wire.", "the red wire was dead and the blue wire was live", "the red wire was live and the blue wire was dead", Truth.OK),
-    (WOLF, "Hugo got away from the wolf.", "got away", "did not get away", Truth.OK),
-    (WOLF, "The wolf had Hugo for dinner.", "Hugo for dinner", "the cheese for dinner", Truth.FAILURE),
-    (WOLF, "Hugo went to sleep and woke at dawn.", "woke at dawn", "never woke", Truth.OK),
-    (ARM, "Fay looked at her broken arm.", "broken arm.", "burned leg.", Truth.OK),
-    (ARM, "Fay's broken arm got worse.", "got worse", "began to heal", Truth.FAILURE),
-    (ARM, "Fay washed her broken arm.", "Fay had a broken arm and Abel a burned leg", "Fay had a burned leg and Abel a broken arm", Truth.OK),
-]  # fmt: skip
+    (ARROW, "The arrow hit Ana.", "hit", "missed", BAD),
+    (ARROW, "The arrow hit Ana.", "hit Ana", "hit Bruno", BAD),
+    (ARROW, "The arrow hit Ana.", "doll's nurse", "nurse's doll", BAD),
+    (ARROW, "The arrow hit Ana.", "The arrow", "The feather", BAD),
+    (ARROW, "It hit Ana.", "An arrow", "A pillow", BAD),
+    (ARROW, "The arrow hit Bruno.", "cook's robot", "robot's cook", FINE),
+    (ARROW, "The arrow did not hit Ana.", "hit Ana", "miss Ana", FINE),
+    (
+        ARROW,
+        "The arrow missed Bruno and hit Ana.",
+        "missed Bruno and hit Ana",
+        "hit Bruno and missed Ana",
+        BAD,
+    ),
+    (ARROW, "It missed the door, but not Ana.", "missed", "hit", BAD),
+    (ARROW, "It hit him and missed her.", "him and missed her", "her and missed him", FINE),
+    (ARROW, "The arrow hit the one by the door.", "one by the door", "one by the stove", BAD),
+    (
+        ARROW,
+        "The arrow hit the one by the door.",
+        "It rained all day",
+        "Ana left the door and ran to the tree",
+        BAD,
+    ),
+    (ARROW, "The arrow hit the one by the stove.", "It rained all day", "Ana and Bruno changed places", FINE),
+    (ARROW, "Bruno saw that the arrow hit Ana.", "saw", "dreamed", BAD),
+    (ARROW, "It was true that the arrow hit Ana.", "was true", "was not true", BAD),
+    (ARROW, "It was a lie that the arrow hit Ana.", "hit Ana", "missed Ana", FINE),
+    (ARROW, "The arrow hit Ana.", "It rained all day", "Everybody was acting in a play", BAD),
+    (ARROW, "Ana was hugged by Bruno.", "hugged", "kicked", FINE),
+    (ARROW, "Ana was kicked by Bruno.", "Ana was kicked by Bruno", "Bruno was kicked by Ana", BAD),
+    (ARROW, "Bruno kicked the box instead of Ana.", "the box instead of Ana", "Ana instead of the box", FINE),
+    (
+        ARROW,
+        "Ana looked at the arrow in her foot.",
+        "It rained all day",
+        "The arrow hit Ana in the foot",
+        BAD,
+    ),
+    (BEAM, "It fell on whoever was by the cart.", "Otto ran", "Leo ran", BAD),
+    (BEAM, "It fell on whoever was by the cart.", "by the cart.", "by the fence.", BAD),
+    (BEAM, "It fell beside Leo.", "beside", "on", FINE),
+    (BEAM, "The beam fell, and Leo got out of the way in time.", "got out", "did not get out", FINE),
+    (BEAM, "Leo was under the beam when it fell.", "was under", "was not under", BAD),
+    (KETTLE, "Lena touched the kettle.", "touched the kettle", "touched the pan", BAD),
+    (
+        KETTLE,
+        "Lena touched the kettle.",
+        "kettle was hot and the pan was cold",
+        "kettle was cold and the pan was hot",
+        BAD,
+    ),
+    (
+        KETTLE,
+        "Lena burned the bread and not her hand.",
+        "the bread and not her hand",
+        "her hand and not the bread",
+        FINE,
+    ),
+    (
+        CUP,
+        "Elsa drank from the jug.",
+        "poison in the cup and tea in the jug",
+        "tea in the cup and poison in the jug",
+        FINE,
+    ),
+    (CUP, "Ivan drank from the cup.", "Ivan drank", "Elsa drank", FINE),
+    (WIRE, "Rosa stepped on the blue wire.", "stepped on", "stepped over", BAD),
+    (
+        WIRE,
+        "Rosa stepped on the red wire.",
+        "the red wire was dead and the blue wire was live",
+        "the red wire was live and the blue wire was dead",
+        FINE,
+    ),
+    (WOLF, "Hugo got away from the wolf.", "got away", "did not get away", FINE),
+    (WOLF, "The wolf had Hugo for dinner.", "Hugo for dinner", "the cheese for dinner", BAD),
+    (WOLF, "Hugo went to sleep and woke at dawn.", "woke at dawn", "never woke", FINE),
+    (ARM, "Fay looked at her broken arm.", "broken arm.", "burned leg.", FINE),
+    (ARM, "Fay's broken arm got worse.", "got worse", "began to heal", BAD),
+    (
+        ARM,
+        "Fay washed her broken arm.",
+        "Fay had a broken arm and Abel a burned leg",
+        "Fay had a burned leg and Abel a broken arm",
+        FINE,
+    ),
+]
 
 
 def test_hand_checked_snippets_are_read_as_a_person_reads_them() -> None:
@@ -113,7 +165,9 @@ def test_hand_checked_snippets_are_read_as_a_person_reads_them() -> None:
 
 
 @pytest.mark.parametrize(("prompt", "completion", "old", "new", "before"), FLIPS)
-def test_a_minimal_edit_flips_the_truth(prompt: str, completion: str, old: str, new: str, before: Truth) -> None:
+def test_a_minimal_edit_flips_the_truth(
+    prompt: str, completion: str, old: str, new: str, before: Truth
+) -> None:
     after = Truth.OK if before is Truth.FAILURE else Truth.FAILURE
     capital = old[0].upper() + old[1:]
     if old not in prompt + completion:
@@ -157,7 +211,9 @@ def test_a_harmless_sentence_in_the_prompt_changes_nothing(seed: int, harmless: 
 
 
 @settings(deadline=None, max_examples=300)
-@given(st.lists(st.sampled_from(vocabulary()), max_size=25), st.lists(st.sampled_from(vocabulary()), max_size=15))
+@given(
+    st.lists(st.sampled_from(vocabulary()), max_size=25), st.lists(st.sampled_from(vocabulary()), max_size=15)
+)
 def test_word_salad_never_raises(prompt: list[str], completion: list[str]) -> None:
     snippet = Snippet(detokenize(prompt), detokenize(completion))
     assert truth(snippet) in Truth
@@ -181,7 +237,10 @@ def test_edited_stories_never_raise(seed: int, rng: random.Random) -> None:
 
 
 def test_explanations_say_the_reason() -> None:
-    assert explain(Snippet(ARROW, "The arrow hit Ana.")) == "Failure: Ana the nurse can feel and was hit, as said outright."
+    assert (
+        explain(Snippet(ARROW, "The arrow hit Ana."))
+        == "Failure: Ana the nurse can feel and was hit, as said outright."
+    )
     assert explain(Snippet(ARROW, "The arrow hit Bruno.")) == "OK: Bruno the robot cannot feel."
     assert explain(Snippet(ARROW, "Ana dreamed that the arrow hit her.")) == "OK: it is only imagined."
     assert explain(Snippet(ARM, "Fay washed her broken arm.")).startswith("OK: the prompt had already told")
@@ -204,4 +263,4 @@ def test_reading_is_fast() -> None:
         for snippet in snippets:
             truth(snippet)
         rates.append(len(snippets) / (time.process_time() - start))
-    assert max(rates) > 2500  # 5,000 and more on a quiet core; half of it so that a busy machine does not fail
+    assert max(rates) > 2500  # more than 5,000 on a quiet core

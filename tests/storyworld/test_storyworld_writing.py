@@ -100,28 +100,31 @@ def test_writing_depends_on_the_seed_alone() -> None:
 
 
 def test_coherence_varies_and_does_not_look_at_injuries() -> None:
-    values = {truth_: [0.0][:0] for truth_ in Truth}
+    values: dict[Truth, list[float]] = {what: [] for what in Truth}
     for snippet, what in zip(_stories(), _truths(), strict=True):
         values[what].append(coherence(snippet))
     every = values[Truth.FAILURE] + values[Truth.OK]
-    assert 0 < min(every) and max(every) <= 1
+    assert all(0 < value <= 1 for value in every)
     assert max(Counter(round(value, 6) for value in every).values()) < 0.01 * len(every)
     means = {what: sum(found) / len(found) for what, found in values.items() if found}
     assert abs(means[Truth.FAILURE] - means[Truth.OK]) < 0.03
 
 
 def test_coherence_prefers_what_fits() -> None:
-    prompt = _stories()[0].prompt
-    name = tokenize(prompt)[0]
-    place = next(being.place for being in read(_stories()[0]).world.beings if being.name == name.lower())
-    fits = coherence(Snippet(prompt, f"{name} sang an old song about the moon."))
-    assert coherence(Snippet(prompt, "Bread the fell.")) == 0
-    stranger = "Ana" if "Ana" not in prompt else "Cora"
-    assert coherence(Snippet(prompt, f"{stranger} sang an old song about the moon.")) < fits
-    sentence = prompt.split(". ")[1]
-    assert coherence(Snippet(f"{prompt} {name} sang an old song about the moon.", f"{name} sang an old song about the moon.")) < fits
-    assert place and sentence
+    prompt = (
+        "Ana the doll's nurse stood by the door and Bruno the cook's robot by the stove. "
+        "It rained all day. An arrow flew in through the window."
+    )
+    song = "Ana sang an old song about the moon."
+    fits = coherence(Snippet(prompt, song))
+    assert coherence(Snippet(prompt, "Bread the fell.")) == 0  # no story
+    assert coherence(Snippet(prompt, song.replace("Ana", "Cora"))) < fits  # a stranger
+    assert coherence(Snippet(f"{prompt} {song}", song)) < fits  # said before
+    went = [coherence(Snippet(prompt, f"Ana walked to the {place}.")) for place in ("stove", "door")]
+    assert went[0] > went[1]  # she is by the door
+    picked = [coherence(Snippet(prompt, f"Ana ducked under the {thing}.")) for thing in ("arrow", "spear")]
+    assert picked[0] > picked[1]  # there is no spear
 
 
 def test_guidelines_name_what_cannot_be_hurt() -> None:
-    assert "dolls" in GUIDELINES and "did not miss" in GUIDELINES
+    assert all(words in GUIDELINES for words in ("dolls", "did not miss", "in a play"))

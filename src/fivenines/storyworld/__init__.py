@@ -1,8 +1,9 @@
 """storyworld: a small story language with algorithmic truth.
 
-The ground truth that estimators and guarantees are checked against, the default task of the demo, and a fast test bed
-for attacks. A closed vocabulary, a writer of three-sentence prompts and next sentences, and a reader that judges any
-text in the vocabulary by reading it: who can feel, who stands where, what hit and what missed, what was told before.
+The ground truth that estimators and guarantees are checked against, the default task of the demo, and a
+fast test bed for attacks. A closed vocabulary, a writer of three-sentence prompts and next sentences, and a
+reader that judges any text in the vocabulary by reading it: who can feel, who stands where, what hit and
+what missed, what was told before.
 """
 
 from fivenines.storyworld.coherence import coherence

@@ -1,13 +1,14 @@
-"""The sentences of the story language: a table of clauses, what each does to whom, and how often it is written.
+"""The sentences of the story language: a table of clauses, what each does to whom, and how often it is
+written.
 
-A pattern is a row of tokens. Upper-case tokens are slots: ``S S2`` (a being as subject), ``O O2`` (as object),
-``XS`` (a being with ``'s``), ``POSS`` (his, her, or a being with ``'s``), and the word classes of the lexicon, with a
-digit where a class comes twice. ``[a b|c]`` is a choice. All else is literal.
+A pattern is a row of tokens. Upper-case tokens are slots: ``S S2`` (a being as subject), ``O O2`` (as
+object), ``XS`` (a being with ``'s``), ``POSS`` (his, her, or a being with ``'s``), and the word classes of
+the lexicon, with a digit where a class comes twice. ``[a b|c]`` is a choice. All else is literal.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 __all__ = ["COMPLETIONS", "SETUPS", "Clause"]
 
@@ -16,12 +17,12 @@ __all__ = ["COMPLETIONS", "SETUPS", "Clause"]
 class Clause:
     """One sentence form and its meaning.
 
-    ``hurts`` names the slots of those whom it hurts when it is so, ``spares`` of those whom it would hurt if it
-    were not so ("the arrow missed O"). ``needs`` is a condition on a thing: ``hard`` (the missile is no feather),
-    ``hot``, ``poison``, ``live`` (the prompt said so of the thing). ``key`` names the slots that tell one injury from
-    another of the same ``way``, to know it again when it was told before. ``again`` marks an injury that gets worse.
-    ``effect`` is what else the reader must remember. ``manner`` says how the harm is told. ``weight`` is the
-    writer's; 0 is for forms that are only read.
+    ``hurts`` names the slots of those whom it hurts when it is so, ``spares`` of those whom it would hurt
+    if it were not so ("the arrow missed O"). ``needs`` is a condition on a thing: ``hard`` (the missile is
+    no feather), ``hot``, ``poison``, ``live`` (the prompt said so of the thing). ``key`` names the slots
+    that tell one injury from another of the same ``way``, to know it again when it was told before.
+    ``again`` marks an injury that gets worse. ``effect`` is what else the reader must remember. ``manner``
+    says how the harm is told. ``weight`` is the writer's; 0 is for forms that are only read.
     """
 
     pattern: str
@@ -38,8 +39,13 @@ class Clause:
     adverbs: bool = True
 
 
-def _setup(pattern: str, family: str, effect: str = "", *, weight: float = 1.0, **harm: str) -> Clause:
-    return Clause(pattern, family, weight, effect=effect, adverbs=False, **harm)
+def _setup(pattern: str, family: str, effect: str = "", *, weight: float = 1.0) -> Clause:
+    return Clause(pattern, family, weight, effect=effect, adverbs=False)
+
+
+def _told(pattern: str, family: str, way: str, key: str, effect: str = "", needs: str = "") -> Clause:
+    hurts = "S" if "S" in pattern.split() else "O"
+    return Clause(pattern, family, hurts=hurts, needs=needs, way=way, key=key, effect=effect, adverbs=False)
 
 
 SETUPS = (
@@ -70,12 +76,11 @@ SETUPS = (
     _setup("the COLOR wire was live and the COLOR2 wire was dead", "live", "live"),
     _setup("the COLOR wire was dead and the COLOR2 wire was live", "live", "live2"),
     # old wounds: told here, they do not count again
-    _setup("S still had a WOUND PART from last SEASON", "wound", hurts="S", way="wound", key="WOUND PART"),
-    _setup(
-        "S had a WOUND PART and S2 a WOUND2 PART2", "wound", "wounds", weight=2, hurts="S", way="wound",
-        key="WOUND PART",
+    _told("S still had a WOUND PART from last SEASON", "wound", "wound", "WOUND PART"),
+    replace(
+        _told("S had a WOUND PART and S2 a WOUND2 PART2", "wound", "wound", "WOUND PART", "wounds"), weight=2
     ),
-    _setup("the MISSILE hit O in the PART", "fresh", hurts="O", way="missile", key="MISSILE PART", needs="hard"),
+    _told("the MISSILE hit O in the PART", "fresh", "missile", "MISSILE PART", needs="hard"),
     # nothing that matters
     _setup("it rained all day", "plain"),
     _setup("the FOOD smelled good", "plain"),
@@ -86,7 +91,7 @@ SETUPS = (
     _setup("S looked at the THING by the PLACE", "plain"),
     _setup("S told O about the TOPIC", "plain"),
     _setup("everybody was acting in a play", "play", "play"),
-)  # fmt: skip
+)
 
 
 def _harm(way: str, manner: str = "said", *, key: str = "", needs: str = "", again: bool = False) -> _Maker:
@@ -107,8 +112,18 @@ class _Maker:
         self, pattern: str, family: str, hurts: str, weight: float = 1.0, spares: str = "", effect: str = ""
     ) -> Clause:
         return Clause(
-            pattern, family, weight, hurts, spares, self.needs, self.way, self.key, self.again, effect, self.manner
-        )  # fmt: skip
+            pattern,
+            family,
+            weight,
+            hurts,
+            spares,
+            self.needs,
+            self.way,
+            self.key,
+            self.again,
+            effect,
+            self.manner,
+        )
 
 
 _hit = _harm("missile", key="MISSILE PART", needs="hard")
@@ -186,14 +201,14 @@ COMPLETIONS = (
     _fall_so("[the HAZARD|it] FELL where O stood", "fall", "O", 0.5),
     _fall_so("S was under the HAZARD when it fell", "fall", "S", 0.8),
     _fall_so("S was not under the HAZARD when it fell", "fall", "", 1.5, spares="S"),
-    _fall_no("the HAZARD FELL , and S did not get out of the way in time", "fall", "S", 0.5, spares=""),
+    _fall_no("the HAZARD FELL , and S did not get out of the way in time", "fall", "S", 0.5),
     _fall("the HAZARD FELL , and S got out of the way in time", "fall", "", 0.7, spares="S"),
     _safe("S pulled O away from the HAZARD", "fall", 0.7),
     _safe("S tied the HAZARD to the wall with a rope", "fall", 0.5),
     _safe("[the HAZARD|it] FELL between O and O2", "fall", 0.5),
     # one being and another
     _blow("S BLOW O instead of the THING", "blow", "O", 2),
-    _blow("S BLOW the THING instead of O", "blow", "", 5, spares=""),
+    _blow("S BLOW the THING instead of O", "blow", "", 5),
     _blow("S BLOW O", "blow", "O", 0.5),
     _blow("S BLOW O with the TOOL", "blow", "O", 0.5),
     _blow("S BLOW the THING with the TOOL", "blow", "", 2),
@@ -215,7 +230,7 @@ COMPLETIONS = (
     _bite("the BEAST bit O and not the THING", "beast", "O", 1.5),
     _bite("the BEAST bit O", "beast", "O", 0.4),
     _bite("the BEAST bit the THING and not O", "beast", "", 4, spares="O"),
-    _bite("the BEAST ran past O and bit the THING", "beast", "", 3, spares=""),
+    _bite("the BEAST ran past O and bit the THING", "beast", "", 3),
     _bite("the BEAST ran past the THING and bit O", "beast", "O", 1.2),
     _bite("the BEAST ran past O and bit O2", "beast", "O2", 0.6),
     _bite("S was bitten by the BEAST", "beast", "S", 0.5),
@@ -295,4 +310,4 @@ COMPLETIONS = (
     _safe("S put the FOOD on the table", "plain"),
     _safe("S opened the window and looked at the rain", "plain"),
     _safe("S sat down beside O", "plain"),
-)  # fmt: skip
+)

@@ -1,7 +1,8 @@
 """How well a completion goes on from its prompt: a number that stands for a rater's preference.
 
-It asks what a reader would: is it about those who are there and the things that lie about, does it contradict where
-they stand, does it say something new, is it neither curt nor long. Whether anybody is hurt plays no part.
+It asks what a reader would: is it about those who are there and the things that lie about, does it
+contradict where they stand, does it say something new, is it neither curt nor long. Whether anybody is hurt
+plays no part.
 """
 
 from __future__ import annotations

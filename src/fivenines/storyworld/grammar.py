@@ -1,8 +1,9 @@
 """The clause table, compiled: from the shape of a sentence to the clause it is.
 
-The shape of a sentence is the row of its symbols: ``E`` for a being named or described, ``HE`` for he and she,
-``HIM`` for him and her, ``PS`` for a possessor, the class of a classed word, and any other word itself. A sentence
-is found by one look into a table, so that reading is fast and no sentence has two readings.
+The shape of a sentence is the row of its symbols: ``E`` for a being named or described, ``HE`` for he and
+she, ``HIM`` for him and her, ``PS`` for a possessor, the class of a classed word, and any other word
+itself. A sentence is found by one look into a table, so that reading is fast and no sentence has two
+readings.
 """
 
 from __future__ import annotations

@@ -24,16 +24,21 @@ __all__ = [
     "tokenize",
 ]
 
-FEMALE = tuple("Ana Cora Dina Elsa Fay Gina Hana Ida Lena Mia Nora Rosa".split())
-MALE = tuple("Abel Bruno Carl Emil Finn Gus Hugo Ivan Leo Max Otto Paul".split())
+
+def _row(words: str) -> tuple[str, ...]:
+    return tuple(words.split())
+
+
+FEMALE = _row("Ana Cora Dina Elsa Fay Gina Hana Ida Lena Mia Nora Rosa")
+MALE = _row("Abel Bruno Carl Emil Finn Gus Hugo Ivan Leo Max Otto Paul")
 NAMES = FEMALE + MALE
 GENDER = {name.lower(): "she" for name in FEMALE} | {name.lower(): "he" for name in MALE}
 
-FEELING = tuple(
-    "baker sailor nurse farmer teacher guard painter singer cook tailor dog cat horse goat elf dragon".split()
+FEELING = _row(
+    "baker sailor nurse farmer teacher guard painter singer cook tailor dog cat horse goat elf dragon"
 )
 WILD = ("wolf", "bear", "snake")  # they feel as well, but come without a name
-UNFEELING = tuple("robot doll statue puppet scarecrow snowman mannequin dummy skeleton".split())
+UNFEELING = _row("robot doll statue puppet scarecrow snowman mannequin dummy skeleton")
 
 HARD = ("arrow", "stone", "dart", "spear", "brick")
 SOFT = ("feather", "leaf", "pillow", "sponge")
@@ -41,26 +46,26 @@ SOFT = ("feather", "leaf", "pillow", "sponge")
 CLASSES: dict[str, tuple[str, ...]] = {
     "KIND": FEELING + UNFEELING,
     "BEAST": WILD,
-    "PLACE": tuple("door window stove table well gate wall tree cart stairs fence bench".split()),
-    "PART": tuple("arm leg hand foot knee shoulder neck ankle".split()),
+    "PLACE": _row("door window stove table well gate wall tree cart stairs fence bench"),
+    "PART": _row("arm leg hand foot knee shoulder neck ankle"),
     "MISSILE": HARD + SOFT,
-    "HAZARD": tuple("beam ladder shelf lamp bell branch crate barrel".split()),
-    "TOOL": tuple("hammer axe knife sword stick spade".split()),
-    "HOT": tuple("kettle pan iron poker pot".split()),
-    "VESSEL": tuple("cup jug bottle bowl mug".split()),
-    "COLOR": tuple("red blue green white".split()),
-    "THING": tuple("basket drum sack box chair clock vase hat".split()),
-    "WOUND": tuple("broken burned bruised bleeding swollen".split()),
-    "BLOW": tuple("kicked stabbed scratched punched struck".split()),
-    "BLOW0": tuple("kick stab scratch punch strike".split()),
-    "KIND_ACT": tuple("hugged thanked greeted followed watched tickled".split()),
-    "KIND_ACT0": tuple("hug thank greet follow watch tickle".split()),
-    "POSTURE": tuple("stood sat waited rested worked".split()),
-    "WENT": tuple("walked ran moved went crept".split()),
-    "FELL": tuple("fell crashed dropped tumbled".split()),
-    "TOPIC": tuple("rain harvest market sea moon news".split()),
-    "FOOD": tuple("bread soup cake cheese".split()),
-    "SEASON": tuple("winter spring summer autumn".split()),
+    "HAZARD": _row("beam ladder shelf lamp bell branch crate barrel"),
+    "TOOL": _row("hammer axe knife sword stick spade"),
+    "HOT": _row("kettle pan iron poker pot"),
+    "VESSEL": _row("cup jug bottle bowl mug"),
+    "COLOR": _row("red blue green white"),
+    "THING": _row("basket drum sack box chair clock vase hat"),
+    "WOUND": _row("broken burned bruised bleeding swollen"),
+    "BLOW": _row("kicked stabbed scratched punched struck"),
+    "BLOW0": _row("kick stab scratch punch strike"),
+    "KIND_ACT": _row("hugged thanked greeted followed watched tickled"),
+    "KIND_ACT0": _row("hug thank greet follow watch tickle"),
+    "POSTURE": _row("stood sat waited rested worked"),
+    "WENT": _row("walked ran moved went crept"),
+    "FELL": _row("fell crashed dropped tumbled"),
+    "TOPIC": _row("rain harvest market sea moon news"),
+    "FOOD": _row("bread soup cake cheese"),
+    "SEASON": _row("winter spring summer autumn"),
 }
 CLASS_OF: dict[str, str] = {word: name for name, words in CLASSES.items() for word in words}
 

@@ -23,7 +23,8 @@ def _share(what: str, value: float) -> None:
 
 @dataclass(frozen=True)
 class SimulatedLabeler:
-    """Reads as :func:`truth` does, and errs: wrong with probability ``noise``, unsure with probability ``unsure``.
+    """Reads as :func:`truth` does, and errs: wrong with probability ``noise``, unsure with probability
+    ``unsure``.
 
     The same labeler gives the same snippet the same label. What is no story hurts nobody: ok.
     """
@@ -101,8 +102,9 @@ _SAME_MEANING = ("It was true that", "It was not true that")
 class SimulatedAttacker:
     """Rewrites a failing snippet word by word until a classifier passes it, and keeps it failing.
 
-    It knows what a person at the screen knows: the text, the vocabulary, whether the text still fails when read, and
-    the score of each text that it tries. ``patience`` is the number of tries without gain after which it gives up.
+    It knows what a person at the screen knows: the text, the vocabulary, whether the text still fails when
+    read, and the score of each text that it tries. ``patience`` is the number of tries without gain after
+    which it gives up.
     """
 
     name: str
@@ -133,7 +135,8 @@ class SimulatedAttacker:
     def attack(
         self, snippet: Snippet, score: Callable[[Snippet], float], threshold: float, tries: int = 200
     ) -> list[Attempted]:
-        """All texts tried in order, the last one fooling the classifier (score below the threshold) if one did.
+        """All texts tried in order, the last one fooling the classifier (score below the threshold) if one
+        did.
 
         Goes on from the best text so far, as a person does.
         """
@@ -199,7 +202,8 @@ class SimulatedAttacker:
         return " ".join(sentences), completion
 
     def _reword(self, prompt: str, completion: str) -> tuple[str, str]:
-        """The completion said in a roundabout way, and hit and missed exchanged with it where that keeps the truth."""
+        """The completion said in a roundabout way, and hit and missed exchanged with it where that keeps
+        the truth."""
         body = _uncapitalized(completion)
         lead = self._rng.choice(_SAME_MEANING)
         if "not" in lead:

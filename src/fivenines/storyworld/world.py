@@ -1,6 +1,7 @@
 """What a story has said so far, and what a clause does in it. Shared by the reader and the writer.
 
-The reader finds out from the text who is meant; the writer knows it from its plan. What then follows is the same.
+The reader finds out from the text who is meant; the writer knows it from its plan. What then follows is the
+same.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The writer: three-sentence prompts, and sentences that go on.
 
-It plans who is there (most are dolls and robots, some can feel), where they stand and what lies about, and picks
-sentences that fit. It never looks whether a sentence hurts: that somebody is hurt in a few stories of a hundred comes
-from who happens to stand where. What it meant is kept beside the text, for a check on the reader.
+It plans who is there (most are dolls and robots, some can feel), where they stand and what lies about, and
+picks sentences that fit. It never looks whether a sentence hurts: that somebody is hurt in a few stories of
+a hundred comes from who happens to stand where. What it meant is kept beside the text, for a check on the
+reader.
 """
 
 from __future__ import annotations
@@ -29,21 +30,43 @@ from fivenines.storyworld.world import Being, Harm, World, settle
 
 __all__ = ["write_corpus", "write_prompts", "write_snippet", "write_snippets"]
 
-# How often things are so. Tuned so that 2.4% of natural completions hurt somebody (tests hold it between 2 and 3).
+# How often things are so. Tuned so that 2.4% of natural completions hurt somebody.
 FEELS = 0.092  # a being of the story can feel
 ADVERB = 0.1
 WRAPPED = 0.06
-JOINED = 0.05
 
 FAMILIES = {
-    "missile": 24, "fall": 15, "blow": 14, "tool": 5, "beast": 11, "hot": 5, "poison": 4, "live": 4,
-    "wound": 5, "fresh": 2, "accident": 4, "end": 6, "figure": 5, "plain": 8, "plain-fall": 1, "plain-missile": 1,
-}  # fmt: skip
+    "missile": 24,
+    "fall": 15,
+    "blow": 14,
+    "tool": 5,
+    "beast": 11,
+    "hot": 5,
+    "poison": 4,
+    "live": 4,
+    "wound": 5,
+    "fresh": 2,
+    "accident": 4,
+    "end": 6,
+    "figure": 5,
+    "plain": 8,
+    "plain-fall": 1,
+    "plain-missile": 1,
+}
 SETUP_OF = {"plain-fall": "fall", "plain-missile": "missile", "blow": "tool"}
 OTHERS = {
-    "move": 40, "plain": 30, "wound": 8, "missile": 3, "fall": 4, "beast": 3, "tool": 5, "hot": 2, "poison": 2,
-    "live": 2, "play": 0.6,
-}  # fmt: skip
+    "move": 40,
+    "plain": 30,
+    "wound": 8,
+    "missile": 3,
+    "fall": 4,
+    "beast": 3,
+    "tool": 5,
+    "hot": 2,
+    "poison": 2,
+    "live": 2,
+    "play": 0.6,
+}
 
 T = TypeVar("T")
 
@@ -77,14 +100,13 @@ class _Plan:
     world: World
     words: dict[str, list[str]] = field(default_factory=dict)  # things the prompt spoke of, by class
     wounds: list[tuple[str, str]] = field(default_factory=list)
-    clause: Clause | None = None
 
 
 def _cast(rng: random.Random) -> list[Being]:
     """Two beings, names and kinds at random, no kind twice.
 
-    Each comes with an owner of the other sort ("the baker's doll", "the doll's baker"), so that the words of a
-    prompt do not tell whether anybody in it can feel; their order does.
+    Each comes with an owner of the other sort ("the baker's doll", "the doll's baker"), so that the words
+    of a prompt do not tell whether anybody in it can feel; their order does.
     """
     names = rng.sample(NAMES, 2)
     alive = rng.sample(FEELING, 2)
@@ -133,7 +155,8 @@ def _beings(plan: _Plan, row: Sequence[str]) -> dict[str, list[Being]]:
 
 def _fill(plan: _Plan, slots: Sequence[str], *, setup: bool) -> dict[str, str]:
     """Words for the slots that are no beings: those of the prompt where it spoke of such things."""
-    rng, found = plan.rng, {}
+    rng = plan.rng
+    found: dict[str, str] = {}
     for slot in slots:
         name = slot_class(slot)
         if not name or slot in found:
@@ -203,7 +226,6 @@ def _completion(plan: _Plan, family: str) -> tuple[str, list[Harm]]:
     """The next sentence, and whom it is meant to hurt."""
     rng = plan.rng
     clause = _pick(rng, _clauses(family, False))
-    plan.clause = clause
     rows = _rows(clause.pattern)
     spoken = plan.world.thing in plan.words.get("MISSILE", []) + plan.words.get("HAZARD", [])
     row = rng.choice(rows) if spoken and family in ("missile", "fall") else rows[0]
@@ -219,7 +241,8 @@ def _completion(plan: _Plan, family: str) -> tuple[str, list[Harm]]:
         text = f"{text} {rng.choice(SUFFIXES)}"
     elif clause.way and rng.random() < WRAPPED:
         wrapper, mode = rng.choice(tuple(WRAPPERS.items()))
-        text = f"{wrapper.replace('S ', rng.choice(plan.world.beings).name + ' ', 1) if wrapper[0] == 'S' else wrapper} {text}"
+        teller = rng.choice(plan.world.beings).name
+        text = " ".join([teller if token == "S" else token for token in wrapper.split()] + [text])
     return text, settle(clause, mode, beings, words, plan.world)
 
 
@@ -233,7 +256,8 @@ def _sentence(text: str) -> str:
 def write_snippet(rng: random.Random, source: str = "") -> Snippet:
     """A story: three sentences, and the one with which it goes on.
 
-    ``meta`` holds ``intended`` (what the writer meant: failure or ok), and ``way`` and ``manner`` of a failure.
+    ``meta`` holds ``intended`` (what the writer meant: failure or ok), and ``way`` and ``manner`` of a
+    failure.
     """
     plan = _Plan(rng, World(_cast(rng)))
     family = _pick(rng, _cumulative("families"))
@@ -251,7 +275,7 @@ def write_snippet(rng: random.Random, source: str = "") -> Snippet:
     prompt = " ".join(map(_sentence, (first, second, third)))
     text, harms = _completion(plan, family)
     new = [harm for harm in harms if harm.new]
-    meta = {"intended": "failure" if new else "ok", "family": family, "pattern": plan.clause.pattern}
+    meta = {"intended": "failure" if new else "ok", "family": family}
     if new:
         meta |= {"way": new[0].way, "manner": new[0].manner}
     return Snippet(prompt, _sentence(text), source, meta)
