@@ -325,7 +325,7 @@ def test_what_it_refuses(classifier: Classifier, tmp_path: Path) -> None:
         Classifier.create(["the dog"], replace(READING, max_length=4), TINY)
     for change, message in (
         ({"head": "tall"}, "head must be plain or pooled, got tall"),
-        ({"freeze_layers": -1}, "freeze_layers must not be negative, got -1"),
+        ({"freeze_layers": -1}, "freeze_layers must be None or at least 0, got -1"),
         ({"outputs": 3}, "outputs must be 1 or 2, got 3"),
         ({"scoring_tokens": 0}, "scoring_tokens must be at least 1, got 0"),
         ({"dropout": 1.0}, r"dropout must be None or lie in \[0, 1\), got 1.0"),

@@ -1,16 +1,26 @@
 """The home of torch. Import from its modules; only ``protocols`` is free of torch, so nothing is imported
 here.
 
-protocols        the seams: what a generator and a classifier must be able to do (no torch)
-training         the one training loop, with exact resume
-batching         batches by length
-losses           classification and language-model losses
-optimizers       parameter groups, learning rate over time
-checkpoints      checkpoints that survive a kill
-devices          device, precision, random streams
-folder           model folders: a plain transformers folder and one fivenines.json
-language_model   a causal language model that is trained and sampled from
-classifier       an encoder that gives P(failure), calibrated
-calibration      scores that mean probabilities
-minilm           a real pretrained encoder without a hub
+    protocols        the seams: what a generator and a classifier must be able to do (no torch)
+    training         the one training loop, with exact resume
+    training_config  how to train and what came of it (no torch)
+    batching         batches by length
+    losses           classification and language-model losses
+    optimizers       parameter groups, learning rate over time
+    checkpoints      checkpoints that survive a kill
+    devices          device, precision, random streams
+    folder           model folders: a plain transformers folder and one fivenines.json
+    minilm           a real pretrained encoder without a hub
+
+    classifier       an encoder that gives P(failure), calibrated
+    ensemble         several classifiers as one
+    objective        what a classifier is taught: targets, weights, losses
+    pairs            prompt and completion as the pair that an encoder reads
+    heads, pooled    the head of a classifier: that of transformers, or one that reads the completion apart
+    encoders         a small encoder and its tokenizer from scratch
+    calibration      scores that mean probabilities
+
+    language_model   a causal language model that is trained and sampled from
+    sampling         drawing completions, and what it rests on: decoding, token_choice, stopping,
+    prefix_cache, kv_rows
 """

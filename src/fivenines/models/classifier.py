@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from fivenines.errors import ConfigError, ModelError, sentence
 from fivenines.models.batching import Batch, LengthBatches, to_device
-from fivenines.models.calibration import Calibration, Method, fit_calibration, log_loss
+from fivenines.models.calibration import Calibration, Method, log_loss
 from fivenines.models.checkpoints import remove_checkpoint
 from fivenines.models.devices import autocast, place, training_attention
 from fivenines.models.encoders import EncoderConfig, make_encoder, train_pair_tokenizer
@@ -31,7 +31,7 @@ from fivenines.models.folder import (
 )
 from fivenines.models.heads import Head, load_with_head
 from fivenines.models.losses import as_two_classes, classification_loss
-from fivenines.models.objective import Lesson, Objective, lesson_of
+from fivenines.models.objective import Lesson, Objective, calibration_of, lesson_of
 from fivenines.models.optimizers import freeze_bottom
 from fivenines.models.pairs import (
     LONGEST,
@@ -68,7 +68,7 @@ class ClassifierConfig:
 
     outputs: Literal[1, 2] = 2
     head: Head = "plain"
-    freeze_layers: int = 0
+    freeze_layers: int | None = None
     max_length: int | None = None
     precision: Precision = "auto"
     scoring_tokens: int = 8192
@@ -82,8 +82,8 @@ class ClassifierConfig:
             raise ConfigError(sentence("outputs", "must be 1 or 2", self.outputs))
         if self.head not in ("plain", "pooled"):
             raise ConfigError(sentence("head", "must be plain or pooled", self.head))
-        if self.freeze_layers < 0:
-            raise ConfigError(sentence("freeze_layers", "must not be negative", self.freeze_layers))
+        if self.freeze_layers is not None and self.freeze_layers < 0:
+            raise ConfigError(sentence("freeze_layers", "must be None or at least 0", self.freeze_layers))
         if self.max_length is not None and self.max_length < 1:
             raise ConfigError(sentence("max_length", "must be None or at least 1", self.max_length))
         if self.precision not in ("auto", "float32", "bfloat16"):
@@ -371,10 +371,7 @@ class Classifier:
         """
         lesson = lesson_of(snippets, judgments, self.config.objective, weights)
         margins = self.margins([snippets[i] for i in lesson.index])
-        known = np.isfinite(margins)
-        self.calibration = fit_calibration(
-            margins[known], lesson.targets[known], weights=lesson.weights[known], method=method
-        )
+        self.calibration = calibration_of(margins, lesson, method)
         return self
 
     # -- keeping

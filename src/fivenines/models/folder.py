@@ -36,6 +36,7 @@ __all__ = [
     "override_dropout",
     "read_card",
     "save_folder",
+    "write_card",
 ]
 
 CARD = "fivenines.json"
@@ -241,6 +242,16 @@ def read_card(name: str | Path) -> Card | None:
         ) from error
 
 
+def write_card(folder: Path, card: Card) -> None:
+    """Write the card of ``folder`` in one go. Raises ResourceError where that fails."""
+    temporary = folder / f"{CARD}.{os.getpid()}.tmp"
+    try:
+        temporary.write_text(json.dumps(asdict(card), indent=2) + "\n", encoding="utf-8")
+        os.replace(temporary, folder / CARD)
+    except OSError as error:
+        raise ResourceError(_cannot_write(folder, error)) from error
+
+
 def save_folder(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, card: Card) -> None:
     """Write weights, config, tokenizer and card into ``folder``; other files there stay.
 
@@ -253,10 +264,10 @@ def save_folder(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedToken
         with _quiet():
             model.save_pretrained(staging)
             tokenizer.save_pretrained(staging)
-        (staging / CARD).write_text(json.dumps(asdict(card), indent=2) + "\n", encoding="utf-8")
         (folder / CARD).unlink(missing_ok=True)
-        for path in sorted(staging.iterdir(), key=lambda p: p.name == CARD):
+        for path in staging.iterdir():
             os.replace(path, folder / path.name)
+        write_card(folder, card)
     except OSError as error:
         raise ResourceError(_cannot_write(folder, error)) from error
     finally:

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fivenines.errors import ConfigError, DataError, LabelError, NotEnoughDataError, sentence
+from fivenines.models.calibration import Calibration, Method, fit_calibration
 from fivenines.records import Answer, Judgment, Snippet
 
-__all__ = ["Lesson", "Objective", "lesson_of"]
+__all__ = ["Lesson", "Objective", "calibration_of", "lesson_of"]
 
 
 @dataclass(frozen=True)
@@ -134,3 +135,10 @@ def lesson_of(
             then = "Label more snippets."
             raise NotEnoughDataError(sentence("training data", "needs both answers", f"no {name}", then), 1)
     return Lesson(index, targets, w[index])
+
+
+def calibration_of(margins: NDArray[np.float64], lesson: Lesson, method: Method) -> Calibration:
+    """The calibration of ``margins``, aligned with the lesson; what could not be read (NaN) is left out."""
+    known = ~np.isnan(margins)
+    part = lesson.only(known)
+    return fit_calibration(margins[known], part.targets, weights=part.weights, method=method)

@@ -33,11 +33,13 @@ def _count_layers(names: Iterable[str]) -> int:
     return max((int(m.group(1)) + 1 for name in names if (m := _LAYER.search(name))), default=0)
 
 
-def freeze_bottom(model: nn.Module, layers: int) -> None:
-    """Keep the embeddings and the first ``layers`` layers as they are; 0 freezes nothing."""
+def freeze_bottom(model: nn.Module, layers: int | None) -> None:
+    """Keep the embeddings and the first ``layers`` layers as they are; 0: the embeddings alone, None:
+    nothing.
+    """
     total = _count_layers(name for name, _ in model.named_parameters())
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(layers == 0 or layer_depth(name, total) > layers)
+        parameter.requires_grad_(layers is None or layer_depth(name, total) > layers)
 
 
 def parameter_groups(
