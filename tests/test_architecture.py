@@ -132,7 +132,14 @@ def python(code: str) -> str:
 
 @pytest.mark.parametrize(
     "module",
-    ["fivenines", "fivenines.cli", "fivenines.store", "fivenines.models.protocols", "fivenines.filtering", "fivenines.evaluate"],
+    [
+        "fivenines",
+        "fivenines.cli",
+        "fivenines.store",
+        "fivenines.models.protocols",
+        "fivenines.filtering",
+        "fivenines.evaluate",
+    ],
 )
 def test_import_loads_no_torch(module: str) -> None:
     code = f"import sys, {module}; print('torch' in sys.modules, 'transformers' in sys.modules)"

@@ -13,21 +13,27 @@ from fivenines.task import Task
 __all__ = ["app"]
 
 app = typer.Typer(help="Give labels: questions out, answers in.", no_args_is_help=True)
-Purpose = Annotated[str | None, typer.Option(help="train, calibrate, unfiltered, filtered or compare; all if left out.")]
+Purpose = Annotated[
+    str | None, typer.Option(help="train, calibrate, unfiltered, filtered or compare; all if left out.")
+]
 
 
 @app.command("export")
 def export(
     folder: Folder,
     out: Annotated[Path, typer.Option(help="The file to write.", metavar="FILE")],
-    labeler: Annotated[str, typer.Option(help="Who will answer: only what this person has not answered.")] = "",
+    labeler: Annotated[
+        str, typer.Option(help="Who will answer: only what this person has not answered.")
+    ] = "",
     purpose: Purpose = None,
 ) -> None:
     """Write what waits for an answer, a line each, with the answer left empty."""
     from fivenines.pipeline.answering import export_questions
 
     count = export_questions(Task.load(folder), out, labeler=labeler, purpose=purpose)
-    typer.echo(f"Wrote {count:,} questions to {out}. Fill in the answers, then: fivenines label import {folder} {out}")
+    typer.echo(
+        f"Wrote {count:,} questions to {out}. Fill in the answers, then: fivenines label import {folder} {out}"
+    )
 
 
 @app.command("import")
@@ -44,4 +50,6 @@ def import_(
     from fivenines.pipeline.answering import import_answers
 
     result = import_answers(Task.load(folder), file, labeler=labeler, add=add)
-    typer.echo(f"Kept {result.new:,} new answers; {result.known:,} were there, {result.unanswered:,} lines unanswered.")
+    typer.echo(
+        f"Kept {result.new:,} new answers; {result.known:,} were there, {result.unanswered:,} lines unanswered."
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -103,12 +103,14 @@ def interval(estimate: Mapping[str, Any] | None, form: str = ".2g") -> str:
 
 def print_summary(console: Console, evaluation: Mapping[str, Any]) -> None:
     """What was measured, a column for each distribution of prompts."""
-    columns = evaluation["distributions"]
-    table = Table(title="95% intervals" if evaluation["level"] == 0.95 else f"{evaluation['level']:g} intervals")
+    columns: list[dict[str, Any]] = evaluation["distributions"]
+    table = Table(
+        title="95% intervals" if evaluation["level"] == 0.95 else f"{evaluation['level']:g} intervals"
+    )
     table.add_column("")
     for column in columns:
         table.add_column(f"prompts: {column['name']}", justify="right")
-    rows = [
+    rows: list[tuple[str, Callable[[dict[str, Any]], str]]] = [
         ("failure rate, unfiltered", lambda c: interval(c["unfiltered_failure_rate"])),
         ("failure rate, filtered", lambda c: interval(c["filtered_failure_rate"])),
         ("   the same, reused labels", lambda c: interval(c["reused_failure_rate"])),

@@ -30,7 +30,9 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    folder: Annotated[Path, typer.Argument(help="Where to work; made if absent.", metavar="DIR")] = Path("demo"),
+    folder: Annotated[Path, typer.Argument(help="Where to work; made if absent.", metavar="DIR")] = Path(
+        "demo"
+    ),
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
     quiet: Quiet = False,
 ) -> None:
@@ -43,7 +45,9 @@ def demo(
 def init(folder: Annotated[Path, typer.Argument(help="The folder to make.", metavar="DIR")]) -> None:
     """Start a task: a commented task.toml, guidelines and example prompts."""
     task = Task.init(folder)
-    typer.echo(f"Wrote {task.folder}/task.toml, guidelines.md and prompts.txt. Edit them, then: fivenines run {folder}")
+    typer.echo(
+        f"Wrote {task.folder}/task.toml, guidelines.md and prompts.txt. Edit them, then: fivenines run {folder}"
+    )
 
 
 def run(
@@ -84,7 +88,9 @@ def threshold(folder: Folder, quiet: Quiet = False) -> None:
 def score(
     source: Annotated[Path, typer.Argument(help="JSONL of snippets: prompt and completion.", metavar="IN")],
     target: Annotated[Path, typer.Argument(help="The same lines with a score.", metavar="OUT")],
-    task: Annotated[Path | None, typer.Option(help="Take the classifier of this task.", metavar="DIR")] = None,
+    task: Annotated[
+        Path | None, typer.Option(help="Take the classifier of this task.", metavar="DIR")
+    ] = None,
     model: Model = None,
 ) -> None:
     """Give each snippet of a file its P(failure); null where it cannot be scored."""
@@ -102,7 +108,9 @@ def generate(
     prompts: Annotated[Path, typer.Option(help="Prompts: a line each, or JSONL.", metavar="FILE")],
     out: Annotated[Path, typer.Option(help="Outputs as JSONL.", metavar="FILE")],
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    candidates: Annotated[bool, typer.Option(help="Keep the rejected candidates with their reasons.")] = False,
+    candidates: Annotated[
+        bool, typer.Option(help="Keep the rejected candidates with their reasons.")
+    ] = False,
 ) -> None:
     """Continue prompts through the filter: only what the classifier passed comes out, else null."""
     from fivenines.cli.tables import print_cost

@@ -82,7 +82,9 @@ def train_generator(work: Workspace, step: Step) -> None:
     )
     model.save(step.path / "model")
     result = model.result.to_dict() if model.result is not None else {}
-    step.write_metrics({"trained": True, "parameters": _parameters(model), "texts": len(texts), "training": result})
+    step.write_metrics(
+        {"trained": True, "parameters": _parameters(model), "texts": len(texts), "training": result}
+    )
 
 
 def draw(work: Workspace, step: Step) -> None:
@@ -101,7 +103,9 @@ def draw(work: Workspace, step: Step) -> None:
     )
     step.write_jsonl("train.jsonl", taken + drawn)
     step.write_jsonl("calibrate.jsonl", calibration)
-    step.write_metrics({"train": len(taken) + len(drawn), "from source": len(taken), "calibrate": len(calibration)})
+    step.write_metrics(
+        {"train": len(taken) + len(drawn), "from source": len(taken), "calibrate": len(calibration)}
+    )
 
 
 def train_classifier(work: Workspace, step: Step) -> None:
@@ -127,8 +131,13 @@ def train_classifier(work: Workspace, step: Step) -> None:
     truths = np.array([answer.answer is not Answer.OK for answer in validation[1]])
     scores = classifier.scores(validation[0])
     known = np.isfinite(scores)
-    step.write_jsonl("validation.jsonl", ({"score": s, "failure": bool(f)} for s, f in
-                                          zip(scores[known].tolist(), truths[known], strict=True)))
+    step.write_jsonl(
+        "validation.jsonl",
+        (
+            {"score": s, "failure": bool(f)}
+            for s, f in zip(scores[known].tolist(), truths[known], strict=True)
+        ),
+    )
     step.write_metrics(
         {
             "snippets": len(kept),
@@ -168,7 +177,9 @@ def _prompts(snippets: Sequence[Snippet], n: int, rng: np.random.Generator) -> l
     """``n`` prompts in random order; each stands about equally often when there are fewer."""
     if n > 0 and not snippets:
         then = "Name more texts or prompts under [data], or give this split a larger share."
-        raise NotEnoughDataError(sentence("drawing completions", "needs prompts", "a split without any", then))
+        raise NotEnoughDataError(
+            sentence("drawing completions", "needs prompts", "a split without any", then)
+        )
     order: list[int] = []
     while len(order) < n:
         order += rng.permutation(len(snippets)).tolist()

@@ -86,7 +86,9 @@ def storyworld_truth(outputs: Sequence[Output]) -> dict[str, float]:
     returned = [Snippet(o.prompt, o.completion) for o in outputs if o.completion is not None]
     rates = {"unfiltered_failure_rate": float(np.mean(first))}
     if returned:
-        rates["filtered_failure_rate"] = float(np.mean([truth(snippet) is Truth.FAILURE for snippet in returned]))
+        rates["filtered_failure_rate"] = float(
+            np.mean([truth(snippet) is Truth.FAILURE for snippet in returned])
+        )
     return rates
 
 

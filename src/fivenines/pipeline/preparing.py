@@ -50,7 +50,9 @@ def prepare_data(work: Workspace, step: Step) -> None:
     if data.prompts:
         files["all"] = task.prompt_files()
     counts = {name: step_prompts(step, name, paths) for name, paths in files.items()}
-    step.write_metrics({**{name: len(part) for name, part in split.items()}, "texts": len(kept), "prompts": counts})
+    step.write_metrics(
+        {**{name: len(part) for name, part in split.items()}, "texts": len(kept), "prompts": counts}
+    )
 
 
 def step_prompts(step: Step, name: str, files: Iterable[Path]) -> int:

@@ -11,10 +11,27 @@ import numpy as np
 from fivenines.errors import NotEnoughDataError
 from fivenines.files import read_json, read_jsonl
 from fivenines.labels import agreement
-from fivenines.pipeline.workspace import CALIBRATE, FILTERED, STEPS, TRAIN, UNFILTERED, Workspace, read_outputs
+from fivenines.pipeline.workspace import (
+    CALIBRATE,
+    FILTERED,
+    STEPS,
+    TRAIN,
+    UNFILTERED,
+    Workspace,
+    read_outputs,
+)
 from fivenines.records import Answer
+from fivenines.report import (
+    DrawCounts,
+    History,
+    LabelFacts,
+    ModelFacts,
+    Reliability,
+    Report,
+    Samples,
+    ScoreCounts,
+)
 from fivenines.report.records import _evaluation
-from fivenines.report import DrawCounts, History, LabelFacts, ModelFacts, Reliability, Report, Samples, ScoreCounts
 from fivenines.stats import Estimate
 from fivenines.store import versions
 from fivenines.threshold import Threshold
@@ -36,7 +53,9 @@ def make_report(work: Workspace) -> Report:
         threshold=threshold,
         classifier=_classifier(work),
         generator=_generator(work),
-        labels=tuple(facts for purpose in (TRAIN, CALIBRATE, UNFILTERED, FILTERED) if (facts := _labels(work, purpose))),
+        labels=tuple(
+            facts for purpose in (TRAIN, CALIBRATE, UNFILTERED, FILTERED) if (facts := _labels(work, purpose))
+        ),
         draws={name: DrawCounts.of(found) for name, found in outputs.items()},
         samples=Samples.of(outputs[main], main),
         timing={
@@ -70,7 +89,11 @@ def _classifier(work: Workspace) -> ModelFacts:
         "failures among them": metrics["failures"],
         "kept back to check and calibrate": metrics["validation"],
     }
-    rows = [row for _, row in read_jsonl(work.runs.path / "threshold" / "scores.jsonl") if row["score"] is not None]
+    rows = [
+        row
+        for _, row in read_jsonl(work.runs.path / "threshold" / "scores.jsonl")
+        if row["score"] is not None
+    ]
     scores = np.array([row["score"] for row in rows])
     failed = np.array([row["answer"] != Answer.OK for row in rows], dtype=np.bool_)
     return ModelFacts(
@@ -113,9 +136,13 @@ def _labels(work: Workspace, purpose: str) -> LabelFacts | None:
 def _assumptions(work: Workspace) -> tuple[str, ...]:
     said = ["prompts are a random sample of each distribution; the rates hold for prompts like them"]
     if work.task.labels.source == "storyworld":
-        said.append("labels and preferences are simulated: storyworld's labelers read the truth without error")
+        said.append(
+            "labels and preferences are simulated: storyworld's labelers read the truth without error"
+        )
     else:
         said.append("labels are taken as the truth: the labelers' own errors are not in the intervals")
         if "failing" in work.task.evaluate.distributions.values():
-            said.append("the classifier says which prompts the source continued with a failure (score of 0.5 or more)")
+            said.append(
+                "the classifier says which prompts the source continued with a failure (score of 0.5 or more)"
+            )
     return tuple(said)

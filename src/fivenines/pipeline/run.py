@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from fivenines.pipeline.labelling import Waiting, missing, queue_training, queue_calibration, queue_outputs
+from fivenines.pipeline.labelling import Waiting, missing, queue_calibration, queue_outputs, queue_training
 from fivenines.pipeline.learning import choose, draw, train_classifier, train_generator
 from fivenines.pipeline.measuring import evaluate_outputs, generate_outputs, report_evaluation
 from fivenines.pipeline.preparing import prepare_data

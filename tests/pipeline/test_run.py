@@ -1,0 +1,128 @@
+"""The whole path on a small task: what it leaves, how it resumes, what makes it begin again."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from conftest import small_settings, write_task
+from fivenines.errors import LockedError
+from fivenines.evaluate import Evaluation
+from fivenines.pipeline.run import run
+from fivenines.pipeline.status import status_of
+from fivenines.pipeline.workspace import STEPS, read_outputs
+from fivenines.store import SQLStore, TaskLock
+from fivenines.storyworld import Truth, truth
+from fivenines.task import Task
+
+
+def evaluation_of(folder: Path) -> Evaluation:
+    return Evaluation.from_dict(json.loads((folder / "runs" / "evaluation" / "evaluation.json").read_text()))
+
+
+def numbers(folder: Path) -> dict[str, object]:
+    """What must not depend on interruptions: everything that was measured but time."""
+    found = json.loads((folder / "runs" / "evaluation" / "evaluation.json").read_text())
+    for distribution in found["distributions"]:
+        del distribution["seconds_per_output"], distribution["outputs_per_second"]
+    return dict(found)
+
+
+def test_every_step_is_done_and_nothing_is_waited_for(finished: Path) -> None:
+    status = status_of(Task.load(finished))
+    assert list(status.steps) == list(STEPS)
+    assert set(status.steps.values()) == {"done"}
+    assert status.waiting == []
+    assert status.next_step is None
+
+
+def test_a_second_run_takes_no_step(finished: Path) -> None:
+    assert run(Task.load(finished)).taken == {}
+
+
+def test_no_output_left_that_the_threshold_did_not_pass(finished: Path) -> None:
+    value = json.loads((finished / "runs" / "threshold" / "threshold.json").read_text())["value"]
+    outputs = read_outputs(finished / "runs" / "outputs", "all")
+    assert len(outputs) == 80
+    for output in outputs:
+        assert output.abstained or (output.score is not None and output.score < value)
+        assert [candidate.kept for candidate in output.candidates[:-1]] == [False] * (output.draws - 1)
+
+
+def test_estimates_are_those_of_the_labels(finished: Path) -> None:
+    """Recomputed by hand from the outputs and storyworld's truth."""
+    outputs = read_outputs(finished / "runs" / "outputs", "all")[:60]
+    measured = evaluation_of(finished)["all"]
+    failing = sum(truth(output.first.snippet) is Truth.FAILURE for output in outputs)
+    assert measured.unfiltered_failure_rate.point == pytest.approx(failing / 60)
+    assert measured.unfiltered_failure_rate.n == 60
+    assert measured.filtered_failure_rate.n == sum(not output.abstained for output in outputs)
+    assert measured.filtered_failure_rate.high > 0  # zero failures never give [0, 0]
+
+
+def test_report_stands_beside_its_json(finished: Path) -> None:
+    folder = finished / "runs" / "report"
+    assert "storyworld" in (folder / "report.html").read_text(encoding="utf-8")
+    assert json.loads((folder / "report.json").read_text(encoding="utf-8"))["task"] == "storyworld"
+
+
+def test_a_setting_redoes_only_what_depends_on_it(finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "task"
+    shutil.copytree(finished, folder)
+    settings = small_settings()
+    settings["threshold"] = {"acceptance": 0.8}
+    write_task(folder, settings)
+    assert list(run(Task.load(folder)).taken) == ["threshold", "outputs", "evaluation", "report"]
+
+
+def test_a_new_label_redoes_only_what_depends_on_it(finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "task"
+    shutil.copytree(finished, folder)
+    task = Task.load(folder)
+    with SQLStore.open(task.store_url) as store:
+        label = next(label for label in store.labels("filtered"))
+        store.add_labels([type(label)(label.snippet_id, "somebody else", label.answer)])
+    taken = list(run(task).taken)
+    assert taken[-2:] == ["evaluation", "report"]
+    assert "generator" not in taken
+
+
+def test_two_at_once_are_refused(finished: Path) -> None:
+    with TaskLock(finished), pytest.raises(LockedError, match=str(os.getpid())):
+        run(Task.load(finished))
+
+
+@pytest.mark.slow
+def test_kill_at_any_moment_changes_no_number(finished: Path, tmp_path: Path) -> None:
+    """kill -9 at random moments, again and again, then the numbers of the undisturbed run; no label lost."""
+    folder = write_task(tmp_path / "task", small_settings())
+    code = f"from fivenines.cli import main; import sys; sys.argv = ['fivenines', 'run', {str(folder)!r}, '-q']; main()"
+    rng = random.Random(0)
+    kept = 0
+    for _ in range(6):
+        process = subprocess.Popen(
+            [sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        try:
+            process.wait(timeout=4 + 10 * rng.random())
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        if (folder / "store.sqlite").is_file():
+            with SQLStore.open(Task.load(folder).store_url) as store:
+                labels = len(store.labels())
+            assert labels >= kept
+            kept = labels
+        time.sleep(0.1)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert numbers(folder) == numbers(finished)
