@@ -1,4 +1,4 @@
-"""How many times fewer failures: the ratio of two failure rates, with an interval valid at any sample size."""
+"""How many times fewer failures: the ratio of two failure rates, with an interval at any sample size."""
 
 from __future__ import annotations
 
