@@ -47,7 +47,7 @@ def test_perfect_separation_is_not_certain() -> None:
 
 @pytest.mark.parametrize(("failures", "rest", "shift"), [(15, 150, 1.0), (60, 300, 2.0), (40, 40, 0.3)])
 def test_auroc_covers(failures: int, rest: int, shift: float) -> None:
-    rng, rounds, covered = np.random.default_rng(2), 80, 0
+    rng, rounds, covered = np.random.default_rng(2), 60, 0
     truth = float(scipy_stats.norm.cdf(shift / math.sqrt(2)))
     answers = np.arange(failures + rest) < failures
     for seed in range(rounds):
@@ -56,7 +56,7 @@ def test_auroc_covers(failures: int, rest: int, shift: float) -> None:
 
 
 def test_average_precision_covers_about_its_large_sample_value() -> None:
-    rng, rounds, covered = np.random.default_rng(3), 60, 0
+    rng, rounds, covered = np.random.default_rng(3), 40, 0
     many = np.arange(400_000) < 60_000
     truth = average_precision_score(many, rng.normal(size=many.size) + 1.5 * many)
     answers = np.arange(400) < 60
@@ -68,7 +68,7 @@ def test_average_precision_covers_about_its_large_sample_value() -> None:
 
 def test_clusters_cover_where_items_of_a_book_are_alike() -> None:
     """Each book shifts all its scores; taking items as independent covers far too seldom."""
-    rng, rounds, covered, naive = np.random.default_rng(4), 60, 0, 0
+    rng, rounds, covered, naive = np.random.default_rng(4), 40, 0, 0
     truth = float(scipy_stats.norm.cdf(1.0 / math.sqrt(2 * (1 + 1))))
     books = np.repeat(np.arange(25), 20)
     for seed in range(rounds):

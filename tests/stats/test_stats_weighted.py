@@ -124,9 +124,9 @@ def test_rounding_many_distinct_items_widens_by_little() -> None:
 def test_a_million_weighted_labels_in_two_seconds() -> None:
     rng = np.random.default_rng(4)
     weights = np.exp(rng.normal(0, 1.5, 1_000_000)).clip(0, 50)
-    start = time.perf_counter()
+    start = time.process_time()
     failure_rate_weighted(rng.random(1_000_000) < 1e-3, weights, 50.0)
-    assert time.perf_counter() - start < 2.0
+    assert time.process_time() - start < 2.0
 
 
 # --- coverage

@@ -40,6 +40,8 @@ _DIGITS = 1e-3
 _PRECISION = 1e-9
 _TINY = 1e-15
 
+Groups = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]  # x, d, counts; (groups,) each
+
 
 @dataclass(frozen=True, slots=True)
 class Items:
@@ -56,16 +58,20 @@ class Items:
     d_bound: float
     kind: Literal["mean", "nested", "free"] = "free"
 
-    def grouped(self, towards: Literal["low", "high"]) -> tuple[NDArray[np.float64], ...]:
-        """Distinct x, distinct d, and how often each pair occurs; at most some thousands of pairs."""
+    def grouped(self) -> Groups:
+        """Distinct x, distinct d, and how often each pair occurs."""
         pairs, counts = np.unique(self.x + 1j * self.d, return_counts=True)
-        if pairs.size > _EXACT_GROUPS:
-            up = towards == "high"
-            x = np.minimum(_rounded(pairs.real, up), self.bound)
-            d = np.minimum(_rounded(pairs.imag, not up), self.d_bound)
-            pairs, where = np.unique(x + 1j * d, return_inverse=True)
-            counts = np.bincount(where, weights=counts)
         return pairs.real, pairs.imag, counts.astype(np.float64)
+
+    def rounded(self, groups: Groups, towards: Literal["low", "high"]) -> Groups:
+        """At most some thousands of groups, each moved to the side on which the bound gets wider."""
+        if groups[0].size <= _EXACT_GROUPS:
+            return groups
+        up = towards == "high"
+        x = np.minimum(_rounded(groups[0], up), self.bound)
+        d = np.minimum(_rounded(groups[1], not up), self.d_bound)
+        pairs, where = np.unique(x + 1j * d, return_inverse=True)
+        return pairs.real, pairs.imag, np.bincount(where, weights=groups[2]).astype(np.float64)
 
 
 def betting_bounds(items: Items, tail: float, top: float = 1.0) -> tuple[float, float]:
@@ -73,7 +79,8 @@ def betting_bounds(items: Items, tail: float, top: float = 1.0) -> tuple[float, 
     total, mass = items.x.sum(), items.d.sum()
     point = 0.0 if mass <= 0 else min(float(total / mass), top)
     goal = -np.log(tail)
-    above, below = items.grouped("high"), items.grouped("low")
+    groups = items.grouped()
+    above, below = items.rounded(groups, "high"), items.rounded(groups, "low")
     _, high = _crossing(lambda theta: _log_wealth_below(above, items, theta) >= goal, point, top)
     low, _ = _crossing(lambda theta: _log_wealth_above(below, items, theta) < goal, 0.0, point)
     return low, high
@@ -81,12 +88,10 @@ def betting_bounds(items: Items, tail: float, top: float = 1.0) -> tuple[float, 
 
 def betting_p_value(items: Items, theta: float) -> float:
     """p-value of "E[x] / E[d] is at least theta", against "it is below"."""
-    return float(min(1.0, np.exp(-_log_wealth_below(items.grouped("high"), items, theta))))
+    return float(min(1.0, np.exp(-_log_wealth_below(items.rounded(items.grouped(), "high"), items, theta))))
 
 
-def _log_wealth_below(
-    groups: tuple[NDArray[np.float64], ...], items: Items, theta: float
-) -> float:  # grows with theta
+def _log_wealth_below(groups: Groups, items: Items, theta: float) -> float:  # grows with theta
     x, d, counts = groups
     worst = _worst_loss(items, theta)
     if worst <= 0:
@@ -95,9 +100,7 @@ def _log_wealth_below(
     return _log_mixture(np.outer(_SHARES, gains), counts, _SHARES_MASS)
 
 
-def _log_wealth_above(
-    groups: tuple[NDArray[np.float64], ...], items: Items, theta: float
-) -> float:  # falls with theta
+def _log_wealth_above(groups: Groups, items: Items, theta: float) -> float:  # falls with theta
     x, d, counts = groups
     stakes = np.minimum(_STAKES / items.bound, 1.0 / (theta * items.d_bound))
     gains = np.maximum(np.outer(stakes, x - theta * d), -1.0)  # (stakes, groups)
