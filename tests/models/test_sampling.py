@@ -213,7 +213,7 @@ def test_draws_of_one_prompt_are_independent_of_its_company() -> None:
     for settings in ({"batch_size": 64}, {"batch_size": 7}, {"batch_size": 3, "prefix_cache_mb": 0}):
         assert sampler(model, **settings).sample(prompts, seed=5) == expected
     ours = sampler(model, batch_size=16)
-    ours.sample([prompt for prompt in reversed(PROMPTS)], seed=9)  # fills the cache in another order
+    ours.sample(PROMPTS[::-1], seed=9)  # fills the cache in another order
     assert ours.sample(prompts, seed=5) == expected
     assert ours.sample(prompts[:11], seed=5) == expected[:11]
 
