@@ -88,13 +88,13 @@ def _draw_rate(axes: Axes, row: RateRow, y: float, left: float) -> None:
     estimate = row.estimate
     if estimate.low > 0:
         axes.plot([estimate.low, estimate.high], [y, y], color=color, linewidth=3.2)
-        axes.plot(estimate.point, y, "o", color=color, markersize=8, markeredgecolor=SURFACE)
+        axes.plot(estimate.point, y, "o", color=color, markersize=6.5)
     else:
         arrow = {"arrowstyle": "-|>,head_width=0.22,head_length=0.5", "color": color, "linewidth": 2.0}
         axes.annotate("", (left, y), (estimate.high, y), arrowprops={**arrow, "shrinkA": 0, "shrinkB": 0})
         axes.plot(estimate.high, y, "|", color=color, markersize=13, markeredgewidth=2.6)
         if estimate.point > 0:
-            axes.plot(estimate.point, y, "o", color=color, markersize=8, markeredgecolor=SURFACE)
+            axes.plot(estimate.point, y, "o", color=color, markersize=6.5)
     if row.truth:
         axes.plot(row.truth, y, "D", color="none", markeredgecolor=TRUTH, markersize=7, markeredgewidth=1.6)
     point = "" if estimate.point == 0 or math.isnan(estimate.point) else f"{point_text(estimate)}, "
@@ -229,7 +229,8 @@ def loss_figure(history: History, name: str) -> str:
     steps = history.every * np.arange(1, len(losses) + 1)
     axes.plot(steps, losses, color=MUTED, linewidth=0.8, alpha=0.4)
     axes.plot(steps, _smoothed(losses), color=INK, linewidth=1.8)
-    axes.set_ylim(bottom=0.0 if np.nanmin(losses, initial=0.0) >= 0 else None)
+    if np.nanmin(losses, initial=0.0) >= 0:
+        axes.set_ylim(bottom=0.0)
     axes.set_xlabel("step")
     axes.set_ylabel("training loss")
     return to_svg(figure, f"{name}-loss", f"Training loss of the {name} over {int(steps[-1]):,} steps")

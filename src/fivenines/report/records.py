@@ -14,7 +14,16 @@ from fivenines.report.curves import Reliability, ScoreCounts
 from fivenines.stats import Estimate
 from fivenines.threshold import Threshold
 
-__all__ = ["DrawCounts", "History", "LabelFacts", "ModelFacts", "Report", "Sample", "Samples"]
+__all__ = [
+    "DrawCounts",
+    "History",
+    "LabelFacts",
+    "ModelFacts",
+    "Report",
+    "Sample",
+    "Samples",
+    "evaluation_from_dict",
+]
 
 _KEPT = 100  # samples of each kind in the JSON
 _LONGEST = 10_000  # characters of a prompt or completion in the JSON
@@ -180,7 +189,7 @@ class Report:
         """
         try:
             values = dict(data)
-            values["evaluation"] = _evaluation(values["evaluation"])
+            values["evaluation"] = evaluation_from_dict(values["evaluation"])
             values["threshold"] = _optional(Threshold, values.get("threshold"))
             values["classifier"] = _model(values.get("classifier", {}))
             values["generator"] = _model(values.get("generator", {}))
@@ -231,7 +240,8 @@ def _optional(kind: Any, data: Any) -> Any:
     return None if data is None else kind.from_dict(data)
 
 
-def _evaluation(data: Mapping[str, Any]) -> Evaluation:
+def evaluation_from_dict(data: Mapping[str, Any]) -> Evaluation:
+    """The inverse of ``Evaluation.to_dict``. Raises KeyError or TypeError for what is none."""
     distributions = tuple(_measured(row) for row in data["distributions"])
     threshold = _optional(Threshold, data.get("threshold"))
     return Evaluation(data["level"], distributions, threshold, _optional(Estimate, data.get("agreement")))
@@ -269,3 +279,6 @@ def _samples(data: Mapping[str, Any]) -> Samples:
     for kind in ("accepted", "rejected"):
         values[kind] = tuple(Sample(**row) for row in values.get(kind, ()))
     return Samples(**values)
+
+
+_evaluation = evaluation_from_dict
