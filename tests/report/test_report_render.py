@@ -11,6 +11,7 @@ import pytest
 
 from fivenines.errors import DataError, ResourceError
 from fivenines.report import LabelFacts, ModelFacts, Report, Sample, Samples, render_html, write_report
+from fivenines.report.figures import tradeoff_figure
 from fivenines.stats import failure_rate_exact
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -198,3 +199,10 @@ def test_failures_through_the_filter_are_counted(report: Report) -> None:
     assert "at least 4.0 nines" in text
     assert "3 failures in 100,000 labelled outputs" in text
     assert "the failure rate is between 6.2 × 10⁻⁶ and 8.8 × 10⁻⁵." in text
+
+
+def test_a_narrow_range_of_thresholds_still_has_its_ends_on_the_axis() -> None:
+    near = [(at, failure_rate_exact(1, 50)) for at in (0.0155, 0.0157)]
+    drawn = tradeoff_figure(near, 0.0156, "narrow", "Failure rate", log=True)
+    assert ">0.0155<" in drawn
+    assert ">0.0157<" in drawn

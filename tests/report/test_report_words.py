@@ -60,6 +60,8 @@ def test_reduction_without_a_failure_is_a_lower_bound_rounded_down() -> None:
     assert fold_text(fold) == ("at least 3.4‑fold", "")
     fold = Estimate(120.0, 80.9, 200.0, 0.95, 100, "ratio", (), "fold reduction")
     assert fold_text(fold) == ("120‑fold", "80 to 200")
+    fold = Estimate(math.nan, 0.0, math.inf, 0.95, 100, "ratio", (), "fold reduction")
+    assert fold_text(fold) == ("not known", "no failure on either side")
 
 
 def test_badges_say_what_a_number_rests_on() -> None:

@@ -278,13 +278,13 @@ def _decades(axes: Axes, which: str = "x") -> None:
 
 
 def _decade(value: float) -> str:
-    return (
-        "100%"
-        if value == 1
-        else share_text(value)
-        if value >= 1e-3
-        else rate_text(value).split("×\u00a0")[-1]
-    )
+    if value == 1:
+        return "100%"
+    return share_text(value) if value >= 1e-3 else _power(value)
+
+
+def _power(value: float) -> str:
+    return rate_text(value).split("×\u00a0")[-1]
 
 
 def _logit_axis(axes: Axes, xs: np.ndarray, threshold: float | None) -> None:
@@ -293,6 +293,8 @@ def _logit_axis(axes: Axes, xs: np.ndarray, threshold: float | None) -> None:
     axes.set_xscale("logit")
     axes.set_xlim(low, high if high > low else min(low * 2, 1 - 1e-7))
     ticks = [t for t in _TICKS if low * 0.999 <= t <= high * 1.001]
+    if len(ticks) < 2:  # a narrow range names its own ends
+        ticks = [low, high]
     axes.xaxis.set_major_locator(FixedLocator(_thinned(ticks)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _score_text(value)))
@@ -313,7 +315,9 @@ def _thinned(ticks: list[float]) -> list[float]:
 
 
 def _score_text(score: float) -> str:
-    return f"{score:.6g}" if score >= 1e-3 else rate_text(score).split("×\u00a0")[-1]
+    if score < 1e-3:
+        return _power(score)
+    return f"{score:.3g}" if score < 0.99 else f"{score:.6g}"
 
 
 def _threshold_line(axes: Axes, place: float | None, shown: float | None = None) -> None:

@@ -320,7 +320,7 @@ def _samples(report: Report) -> list[dict[str, Any]]:
 def _sample(sample: Sample) -> dict[str, str]:
     return {
         "prompt": visible(sample.prompt),
-        "completion": visible(sample.completion),
+        "completion": visible(sample.completion) or "(empty)",
         "score": "no score" if sample.score is None else f"score {number_text(sample.score)}",
         "reason": visible(sample.reason, _SHORT),
         "draw": f"draw {sample.draw:,}",

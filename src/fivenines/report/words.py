@@ -115,6 +115,8 @@ def fold_text(fold: Estimate | None) -> tuple[str, str]:
     """
     if fold is None or (fold.n == 0 and math.isnan(fold.point)):
         return NOT_MEASURED, ""
+    if fold.low <= 0 and math.isinf(fold.high):
+        return "not known", "no failure on either side"
     low = number_text(_rounded_down(fold.low))
     if math.isinf(fold.high) or not math.isfinite(fold.point):
         return f"at least {low}‑fold", ""
