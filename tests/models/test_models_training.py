@@ -233,6 +233,7 @@ def _finish(process: subprocess.Popen[str]) -> str:
     return out.split("\n")[1]
 
 
+@pytest.mark.slow
 def test_a_run_killed_by_sigkill_ends_with_the_same_bits(tmp_path: Path) -> None:
     undisturbed = _finish(_start(tmp_path / "calm", 0.0))
     folder = tmp_path / "killed"
@@ -271,6 +272,24 @@ def test_ctrl_c_writes_a_checkpoint_and_the_run_goes_on(tmp_path: Path) -> None:
     assert counting.calls == 30 - 13
     assert result.losses == expected.losses
     assert weights(model) == weights(calm)
+
+
+@pytest.mark.parametrize("change", [{"max_steps": 13}, {"patience": 1, "evaluate_every": 13, "epochs": 9}])
+def test_ctrl_c_at_the_last_step_takes_no_step_more(tmp_path: Path, change: dict[str, Any]) -> None:
+    config = replace(CONFIG, **change)
+    metrics = [0.9, 0.1]
+
+    def validate(model: nn.Module) -> float:
+        return metrics[min(1, int(counting.calls > 13))]
+
+    counting = Interrupting(at=13 if "max_steps" in change else 26)
+    with pytest.raises(KeyboardInterrupt):
+        train(network(), source(config), counting, config, folder=tmp_path, validate=validate)
+    calls = counting.calls
+    result = train(network(), source(config), counting, config, folder=tmp_path, validate=validate)
+    assert counting.calls == calls == result.steps
+    assert result.stopped == ("finished" if "max_steps" in change else "patience")
+    assert result.best_step == (10 if "max_steps" in change else 13)
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:

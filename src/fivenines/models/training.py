@@ -92,10 +92,10 @@ def train(
 def _deferred_interrupt() -> Iterator[threading.Event]:
     """Ctrl-C sets the event, so that the step under way ends first; a second one interrupts at once."""
     event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is None:
         yield event
         return
-    before = signal.getsignal(signal.SIGINT)
 
     def on_interrupt(number: int, frame: Any) -> None:
         if event.is_set() and callable(before):
@@ -226,14 +226,12 @@ class _Run:
         raise ModelError(sentence(where, "must be finite", number, then))
 
     def _progress(self) -> float:
-        """Share of the training at the middle of this step, in steps or, where time runs out sooner, in
-        time.
-        """
+        """Share of the training at the middle of this step: in steps, or in time where that runs out sooner."""
         by_steps = (self.state.step + 0.5) / self.total
         if self.config.max_minutes is None:
             return by_steps
-        by_time = min(1.0, self._seconds() / (60 * self.config.max_minutes))
-        return by_steps if by_time < _SETTLED else max(by_steps, by_time)
+        by_time = self._agreed(min(1.0, self._seconds() / (60 * self.config.max_minutes)))
+        return by_steps if by_time < _SETTLED else float(max(by_steps, by_time))
 
     def _seconds(self) -> float:
         return self.state.seconds + time.monotonic() - self.started
@@ -348,6 +346,10 @@ class _Run:
             self.best = content["best"]
             self.optimizer.load_state_dict(content["optimizer"])
             restore_random_states(content["random"])
+            if self.state.step >= self.total:  # interrupted after its last step
+                self.stopped = "finished"
+            elif self.config.patience is not None and self.state.stale >= self.config.patience:
+                self.stopped = "patience"
             if self.accelerator.process_index > 0:  # only the first process's streams were kept
                 torch.manual_seed(self.config.seed + 7919 * self.accelerator.process_index + self.state.step)
 
