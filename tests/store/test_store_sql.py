@@ -189,22 +189,20 @@ with SQLStore(sys.argv[1]) as store:
 
 
 def test_processes_share_a_store(address: str) -> None:
-    """Three processes open an empty place at once, and label side by side."""
+    """Two processes label side by side; no item is labelled twice."""
     with SQLStore(address) as store:
         store.add_items("train", SNIPPETS)
     command = [sys.executable, "-c", OPEN_AND_LABEL, address]
-    people = [
-        subprocess.Popen([*command, who], stdout=subprocess.PIPE, text=True) for who in ("ann", "bob", "cy")
-    ]
+    people = [subprocess.Popen([*command, who], stdout=subprocess.PIPE, text=True) for who in ("ann", "bob")]
     given = [line for person in people for line in person.communicate(timeout=60)[0].split()]
-    assert [person.returncode for person in people] == [0, 0, 0]
+    assert [person.returncode for person in people] == [0, 0]
     assert sorted(given) == sorted(s.id for s in SNIPPETS)
 
 
 def test_two_processes_make_one_store(address: str) -> None:
     command = [sys.executable, "-c", OPEN_AND_LABEL, address, "ann"]
-    makers = [subprocess.Popen(command) for _ in range(3)]
-    assert [maker.wait(60) for maker in makers] == [0, 0, 0]
+    makers = [subprocess.Popen(command) for _ in range(2)]
+    assert [maker.wait(60) for maker in makers] == [0, 0]
     with SQLStore(address) as store:
         assert store.purposes() == []
 
