@@ -105,7 +105,7 @@ class CachedDecoder:
             seen = (slots >= start).unsqueeze(1) & (slots.unsqueeze(-1) >= slots)  # (n, width, width)
             seen |= torch.eye(width, dtype=torch.bool)  # padding sees itself, for it must see something
             mask = seen.unsqueeze(1)
-        cache = DynamicCache()
+        cache: Any = DynamicCache()
         ids = pad(prompts, 0, left=True)
         logits = self._forward(ids, (slots - start).clamp_(min=0), mask, cache)  # (n, vocabulary)
         states = torch.stack([torch.stack([layer.keys, layer.values]) for layer in cache.layers])
@@ -204,7 +204,7 @@ class PlainDecoder:
         rows: list[Tensor] = [torch.empty(0)] * len(texts)
         for length in np.unique(lengths):
             group = np.flatnonzero(lengths == length)
-            ids = torch.tensor([texts[i] for i in group], device=self.model.device)
+            ids = torch.tensor([texts[i] for i in group.tolist()], device=self.model.device)
             logits = self.model(input_ids=ids, use_cache=False).logits[:, -1]
             for i, row in zip(group, logits, strict=True):
                 rows[i] = row

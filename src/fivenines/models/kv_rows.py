@@ -23,11 +23,11 @@ from transformers.cache_utils import Cache, DynamicLayer
 __all__ = ["KVRows"]
 
 
-class _Layer(DynamicLayer):
+class _Layer(DynamicLayer):  # type: ignore[no-untyped-call]
     """One layer's view of the block, as transformers wants it."""
 
     def __init__(self, owner: KVRows, index: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.owner = owner
         self.block_keys = owner.block[index, 0]  # (rows, heads, slots, width)
         self.block_values = owner.block[index, 1]

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
-import sentencex
 from numpy.typing import NDArray
+from sentencex.sentencex import segment
 from transformers import PreTrainedTokenizerBase
 
 __all__ = ["Stop", "StopRule", "first_sentence"]
@@ -41,7 +41,7 @@ def first_sentence(text: str, language: str = "en") -> tuple[str, bool]:
 
 def _sentences(text: str, language: str) -> list[str]:
     """By sentencex, which leaves an opening mark that it does not see closed with the sentence before it."""
-    pieces = (_DANGLING.sub("", piece.strip()) for piece in sentencex.segment(language, text.strip()))
+    pieces = (_DANGLING.sub("", piece.strip()) for piece in segment(language, text.strip()))
     return [piece for piece in pieces if piece]
 
 
