@@ -86,7 +86,11 @@ def build(store: SQLStore, address: str, n: int) -> None:
     timed(
         "import 5,000 labels", 5_000, lambda: store.add_labels(labels(snippets[both : both + 5_000], "late"))
     )
-    timed("first question of a person who labelled 60%", 1, lambda: store.next_item("busy", "scale"))
+    timed(
+        "noting once what 60% of the labels leave over (an import does it)",
+        1,
+        lambda: store.next_item("busy", "scale"),
+    )
 
 
 def write_rows(connection: Connection, table: str, rows: Iterable[Row]) -> None:
