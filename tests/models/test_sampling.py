@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,8 +28,13 @@ from fivenines.models.sampling import Sampler, SamplingConfig
 
 END = 0
 WORDS = ["<eos>", ".", ",", '"', "\n", *(f"w{i}" for i in range(12)), *(f"W{i}" for i in range(6)), "Mr."]
-SIZE = {"vocab_size": len(WORDS), "bos_token_id": END, "eos_token_id": END, "pad_token_id": None}
-LLAMA = SIZE | {
+SIZE: dict[str, Any] = {
+    "vocab_size": len(WORDS),
+    "bos_token_id": END,
+    "eos_token_id": END,
+    "pad_token_id": None,
+}
+LLAMA: dict[str, Any] = SIZE | {
     "hidden_size": 16,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
@@ -36,7 +42,12 @@ LLAMA = SIZE | {
     "intermediate_size": 32,
     "max_position_embeddings": 64,
 }
-NEO = {"num_layers": 2, "num_heads": 2, "attention_types": [[["global", "local"], 1]], "window_size": 4}
+NEO: dict[str, Any] = {
+    "num_layers": 2,
+    "num_heads": 2,
+    "attention_types": [[["global", "local"], 1]],
+    "window_size": 4,
+}
 CONFIGS: dict[str, Callable[[], PretrainedConfig]] = {
     "gpt2": lambda: GPT2Config(**SIZE, n_layer=2, n_embd=16, n_head=2, n_positions=64),
     "llama": lambda: LlamaConfig(**LLAMA),
@@ -53,13 +64,16 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     inner = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="w0"))
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     inner.decoder = decoders.Fuse()
-    return PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<eos>")
+    wrap: Any = PreTrainedTokenizerFast
+    wrapped: PreTrainedTokenizerFast = wrap(tokenizer_object=inner, eos_token="<eos>")
+    return wrapped
 
 
 def make_model(kind: str = "gpt2", sharp: float = 6.0) -> PreTrainedModel:
     """Random weights, larger than usual so that the distributions are far from flat."""
     torch.manual_seed(3)
-    model: PreTrainedModel = AutoModelForCausalLM.from_config(CONFIGS[kind]())
+    auto: Any = AutoModelForCausalLM
+    model: PreTrainedModel = auto.from_config(CONFIGS[kind]())
     model.train(False)
     with torch.no_grad():
         for weight in model.parameters():
@@ -78,7 +92,8 @@ def next_token(model: PreTrainedModel, prompt: str) -> torch.Tensor:
     """The exact distribution of the first token, float64."""
     ids = make_tokenizer()(prompt, return_tensors="pt")["input_ids"]
     with torch.no_grad():
-        return model(ids).logits[0, -1].double().softmax(-1)
+        shares: torch.Tensor = model(ids).logits[0, -1].double().softmax(-1)
+    return shares
 
 
 PROMPTS = ["w1 w2 w3", "W1 w2 w3 w4 w5 w6 w7 w8 w9", "w5", "w1 w2 , W3 w4", "w1 w2 w3"]
@@ -90,7 +105,8 @@ PROMPTS = ["w1 w2 w3", "W1 w2 w3 w4 w5 w6 w7 w8 w9", "w5", "w1 w2 , W3 w4", "w1 
 @pytest.mark.parametrize("kind", CONFIGS)
 @pytest.mark.parametrize("rows", [2, 64])
 def test_greedy_texts_are_those_of_generate(kind: str, rows: int) -> None:
-    model, tokenizer = make_model(kind), make_tokenizer()
+    model: Any = make_model(kind)
+    tokenizer = make_tokenizer()
     ours = sampler(model, temperature=0.0, max_new_tokens=20, batch_size=rows)
     assert type(ours.decoder) is (PlainDecoder if kind in PLAIN else CachedDecoder)
     for prompt, text in zip(PROMPTS, ours.sample(PROMPTS, seed=0), strict=True):
@@ -167,19 +183,19 @@ def test_a_model_that_gives_other_logits_from_its_cache_is_not_trusted() -> None
         {"temperature": 1.7, "top_k": 10, "top_p": 0.8},
     ],
 )
-def test_tokens_follow_the_exact_distribution(settings: dict[str, float]) -> None:
+def test_tokens_follow_the_exact_distribution(settings: dict[str, Any]) -> None:
     model, prompt, draws = make_model(sharp=4.0), "w1 w2 w3", 4000
     expected = shaped(next_token(model, prompt), **settings).numpy()
     texts = sampler(model, max_new_tokens=1, batch_size=500, **settings).sample([prompt] * draws, seed=7)
     counts = Counter(texts)
     names = ["", *WORDS[1:4], "", *WORDS[5:]]  # the end and a newline come out as nothing
-    seen: Counter[str] = Counter()
+    seen: dict[str, float] = dict.fromkeys(names, 0.0)
     for name, share in zip(names, expected, strict=True):
         seen[name] += share
     assert set(counts) <= {name for name, share in seen.items() if share > 0}
     common = [name for name, share in seen.items() if share * draws > 5]
     rest = draws - sum(counts[name] for name in common)
-    observed = [*(counts[name] for name in common), rest]
+    observed: list[float] = [*(counts[name] for name in common), rest]
     wanted = [*(seen[name] * draws for name in common)]
     wanted.append(draws - sum(wanted))
     if wanted[-1] < 1:
@@ -275,7 +291,7 @@ def test_an_empty_prompt_starts_from_the_end_of_text() -> None:
 
 
 def test_weights_that_give_nan_are_an_error() -> None:
-    model = make_model("llama")
+    model: Any = make_model("llama")
     good = sampler(model)
     with torch.no_grad():
         model.get_output_embeddings().weight[3, 0] = float("nan")
