@@ -74,8 +74,10 @@ class LabelImport:
 
     def _labels_of(self, ids: list[str]) -> dict[str, list[Label]]:
         found: dict[str, list[Label]] = {snippet_id: [] for snippet_id in ids}
-        query = select(labels).where(labels.c.snippet_id.in_(ids)).order_by(labels.c.seq)
-        for row in self._connection.execute(query):
+        rows = self._connection.execute(select(labels).where(labels.c.snippet_id.in_(ids)))
+        for row in sorted(
+            rows, key=lambda row: row.seq
+        ):  # here, lest a planner walk all labels in this order
             severity = None if row.severity is None else Severity(row.severity)
             found[row.snippet_id].append(
                 Label(
@@ -149,7 +151,7 @@ class ComparisonImport:
             comparisons.c.pair.in_(pairs), comparisons.c.purpose == self._purpose
         )
         before: dict[tuple[str, str], list[tuple[str, str]]] = {}  # (pair, rater) -> [(at, digest), ...]
-        for row in self._connection.execute(query.order_by(comparisons.c.seq)):
+        for row in sorted(self._connection.execute(query), key=lambda row: row.seq):
             before.setdefault((row.pair, row.rater), []).append((row.at, row.digest))
         rows = []
         for one in chunk:
