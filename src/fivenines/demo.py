@@ -22,7 +22,7 @@ def demo_settings(seed: int = 0) -> dict[str, object]:
         "guidelines": "guidelines.md",
         "seed": seed,
         "data": {
-            "texts": ["storyworld:120000"],
+            "texts": ["storyworld:100000"],
             "near": 1.0,  # stories of one small language resemble each other; only copies are dropped
             "splits": {"train": 0.7, "calibrate": 0.15, "test": 0.15},
         },
@@ -36,7 +36,7 @@ def demo_settings(seed: int = 0) -> dict[str, object]:
                 "context": 96,
                 "tokenizer": "word",
             },
-            "train": {"epochs": 1.5, "learning_rate": 2e-3, "batch_size": 32, "decay": "cosine"},
+            "train": {"epochs": 1.0, "learning_rate": 3e-3, "batch_size": 32, "decay": "cosine"},
             "sampling": {"stop": "eos", "max_new_tokens": 32},
         },
         "classifier": {
@@ -49,14 +49,14 @@ def demo_settings(seed: int = 0) -> dict[str, object]:
                 "context": 96,
                 "tokenizer": "word",
             },
-            "training": {"epochs": 8.0, "learning_rate": 1e-3, "batch_size": 64, "decay": "cosine"},
+            "training": {"epochs": 6.0, "learning_rate": 7e-4, "batch_size": 32, "decay": "linear"},
             "ok_per_failure": 6.0,
         },
         "labels": {
             "source": "storyworld",
-            "train_on": "both",
-            "n_train": 100_000,
-            "n_calibrate": 20_000,
+            "train_on": "source",
+            "n_train": 70_000,
+            "n_calibrate": 6_000,
             "n_unfiltered": 5_000,
             "n_filtered": 5_000,
             "n_comparisons": 500,

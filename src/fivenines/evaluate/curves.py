@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +46,13 @@ class CurvePoint:
         """Plain values for JSON."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         return {name: v.to_dict() if isinstance(v, Estimate) else v for name, v in values.items()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The inverse of :meth:`to_dict`."""
+        return cls(
+            **{name: Estimate.from_dict(v) if isinstance(v, Mapping) else v for name, v in data.items()}
+        )
 
 
 def curve_thresholds(tally: Tally, deployed: float | None, points: int = 25) -> list[float]:

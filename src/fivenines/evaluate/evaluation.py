@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -87,6 +87,17 @@ class Measured:
             "truth": [asdict(known) for known in self.truth],
         }
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The inverse of :meth:`to_dict`. Raises KeyError or TypeError for what is none."""
+        values = dict(data)
+        for name in ESTIMATES:
+            values[name] = None if data[name] is None else Estimate.from_dict(data[name])
+        values["counts"] = Counts(**data["counts"])
+        values["curve"] = tuple(map(CurvePoint.from_dict, data["curve"]))
+        values["truth"] = tuple(Known(**known) for known in data["truth"])
+        return cls(**values)
+
 
 ESTIMATES = (
     "unfiltered_failure_rate",
@@ -122,6 +133,17 @@ class Evaluation:
             "agreement": None if self.agreement is None else self.agreement.to_dict(),
             "distributions": [measured.to_dict() for measured in self.distributions],
         }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The inverse of :meth:`to_dict`. Raises KeyError or TypeError for what is none."""
+        threshold, agreement = data.get("threshold"), data.get("agreement")
+        return cls(
+            data["level"],
+            tuple(map(Measured.from_dict, data["distributions"])),
+            None if threshold is None else Threshold.from_dict(threshold),
+            None if agreement is None else Estimate.from_dict(agreement),
+        )
 
 
 def evaluate(

@@ -13,7 +13,7 @@ from fivenines.records import Candidate
 
 __all__ = ["Draw", "Schedule", "Slot", "check_prompt"]
 
-_LEAST_USE = 0.05  # a draw ahead of need must have this chance to be looked at
+_LEAST_USE = 0.4  # a draw ahead of need costs a whole draw on a processor: only where it is likely of use
 
 
 class Draw(NamedTuple):

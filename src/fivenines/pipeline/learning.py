@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -94,10 +95,11 @@ def draw(work: Workspace, step: Step) -> None:
     train, calibrate = read_snippets_of(data, "train"), read_snippets_of(data, "calibrate")
     own = [snippet for snippet in train if snippet.completion]
     share = {"generator": 0.0, "source": 1.0, "both": 0.5}[labels.train_on] if own else 0.0
-    n_own = min(round(labels.n_train * share), len(own))
+    n_train = labels.n_train if work.task.classifier.training.enabled else 0
+    n_own = min(round(n_train * share), len(own))
     taken = [own[i] for i in rng.permutation(len(own))[:n_own]]
     generator = load_generator(work)
-    drawn = draw_in_chunks(generator, _prompts(train, labels.n_train - n_own, rng), step.path, "train", seed)
+    drawn = draw_in_chunks(generator, _prompts(train, n_train - n_own, rng), step.path, "train", seed)
     calibration = draw_in_chunks(
         generator, _prompts(calibrate, labels.n_calibrate, rng), step.path, "calibrate", seed + 1
     )
@@ -109,46 +111,53 @@ def draw(work: Workspace, step: Step) -> None:
 
 
 def train_classifier(work: Workspace, step: Step) -> None:
-    """Fit on judged snippets; stop early and calibrate the scores on a part that is kept back by source."""
-    settings, seed = work.task.classifier, work.task.seed
+    """Fit on judged snippets, or take the classifier as it is where task.toml says so."""
+    settings = work.task.classifier
+    if not settings.training.enabled:
+        Classifier.load(work.task.model_source(settings.model)).save(step.path / "model")
+        step.write_metrics({"trained": False})
+        return
     snippets, answers = work.judged(TRAIN, read_snippets_of(work.step("draws"), "train"))
+    seed = work.task.seed
     held = _held_back(snippets, answers, seed)
     kept = [i for i in range(len(snippets)) if i not in held]
     kept = _thinned(kept, answers, settings.ok_per_failure, seed)
     validation = [snippets[i] for i in sorted(held)], [answers[i] for i in sorted(held)]
     classifier = _untrained(work, [snippet.text for snippet in snippets])
-    if settings.training.enabled:
-        classifier.fit(
-            [snippets[i] for i in kept],
-            [answers[i] for i in kept],
-            validation=validation if settings.training.patience is not None else None,
-            training=TrainingConfig(**settings.training.settings(), seed=seed),
-            folder=step.path / "model",
-            progress=work.progress,
-        )
+    classifier.fit(
+        [snippets[i] for i in kept],
+        [answers[i] for i in kept],
+        validation=validation if settings.training.patience is not None else None,
+        training=TrainingConfig(**settings.training.settings(), seed=seed),
+        folder=step.path / "model",
+        progress=work.progress,
+    )
     classifier.calibrate(*validation)
     classifier.save(step.path / "model")
-    truths = np.array([answer.answer is not Answer.OK for answer in validation[1]])
-    scores = classifier.scores(validation[0])
+    failures = sum(answers[i].answer is Answer.FAILURE for i in kept)
+    found = {
+        "trained": True,
+        "snippets": len(kept),
+        "failures": failures,
+        **_checked(classifier, *validation),
+    }
+    step.write_metrics(found)
+
+
+def _checked(
+    classifier: Classifier, snippets: Sequence[Snippet], answers: Sequence[Judgment]
+) -> dict[str, Any]:
+    """How well it ranks what was kept back; unsure counts as failure."""
+    failed = np.array([answer.answer is not Answer.OK for answer in answers])
+    scores = classifier.scores(snippets)
     known = np.isfinite(scores)
-    step.write_jsonl(
-        "validation.jsonl",
-        (
-            {"score": s, "failure": bool(f)}
-            for s, f in zip(scores[known].tolist(), truths[known], strict=True)
-        ),
-    )
-    step.write_metrics(
-        {
-            "snippets": len(kept),
-            "failures": sum(answers[i].answer is Answer.FAILURE for i in kept),
-            "validation": len(held),
-            "validation failures": int(truths.sum()),
-            "auroc": auroc(truths[known], scores[known]).to_dict(),
-            "average precision": average_precision(truths[known], scores[known]).to_dict(),
-            "training": classifier.result.to_dict() if classifier.result is not None else {},
-        }
-    )
+    return {
+        "validation": len(snippets),
+        "validation failures": int(failed.sum()),
+        "auroc": auroc(failed[known], scores[known]).to_dict(),
+        "average precision": average_precision(failed[known], scores[known]).to_dict(),
+        "training": classifier.result.to_dict() if classifier.result is not None else {},
+    }
 
 
 def choose(work: Workspace, step: Step) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 
 from fivenines.errors import NotEnoughDataError
+from fivenines.evaluate import Evaluation
 from fivenines.files import read_json, read_jsonl
 from fivenines.labels import agreement
 from fivenines.pipeline.workspace import (
@@ -31,7 +33,6 @@ from fivenines.report import (
     Samples,
     ScoreCounts,
 )
-from fivenines.report.records import _evaluation
 from fivenines.stats import Estimate
 from fivenines.store import versions
 from fivenines.threshold import Threshold
@@ -49,7 +50,7 @@ def make_report(work: Workspace) -> Report:
         task=task.name,
         behavior=task.behavior,
         seed=task.seed,
-        evaluation=_evaluation(read_json(runs / "evaluation" / "evaluation.json")),
+        evaluation=Evaluation.from_dict(read_json(runs / "evaluation" / "evaluation.json")),
         threshold=threshold,
         classifier=_classifier(work),
         generator=_generator(work),
@@ -65,6 +66,7 @@ def make_report(work: Workspace) -> Report:
         },
         versions=versions(),
         assumptions=_assumptions(work),
+        created=datetime.now(UTC).isoformat(timespec="minutes"),
         command=f"fivenines run {task.folder.name}",
     )
 
@@ -84,11 +86,11 @@ def _generator(work: Workspace) -> ModelFacts:
 
 def _classifier(work: Workspace) -> ModelFacts:
     metrics = work.runs.metrics("classifier")
-    facts = {
-        "trained on snippets": metrics["snippets"],
-        "failures among them": metrics["failures"],
-        "kept back to check and calibrate": metrics["validation"],
-    }
+    facts: dict[str, str | int | float] = {}
+    if metrics["trained"]:
+        facts["trained on snippets"] = metrics["snippets"]
+        facts["failures among them"] = metrics["failures"]
+        facts["kept back to check and calibrate"] = metrics["validation"]
     rows = [
         row
         for _, row in read_jsonl(work.runs.path / "threshold" / "scores.jsonl")
@@ -99,8 +101,10 @@ def _classifier(work: Workspace) -> ModelFacts:
     return ModelFacts(
         work.task.classifier.model,
         facts,
-        _history(metrics["training"], "validation"),
-        tuple(Estimate.from_dict(metrics[name]) for name in ("auroc", "average precision")),
+        _history(metrics.get("training", {}), "validation"),
+        tuple(
+            Estimate.from_dict(metrics[name]) for name in ("auroc", "average precision") if name in metrics
+        ),
         Reliability.of(scores, failed),
         ScoreCounts.of(scores, failed),
     )

@@ -65,7 +65,9 @@ class Workspace:
             inputs["data"] = self.step("data")
         elif name == "draws":
             inputs["settings"] = task.digest("generator.sampling", "labels.n_train", "labels.n_calibrate")
-            inputs["sampler"] = task.digest("filter.batch_size", "labels.train_on", "seed")
+            inputs["sampler"] = task.digest(
+                "filter.batch_size", "labels.train_on", "classifier.training.enabled", "seed"
+            )
             inputs["generator"] = self.step("generator")
         elif name == "classifier":
             inputs["settings"] = task.digest("classifier", "labels.rule", "seed")

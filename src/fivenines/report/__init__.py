@@ -12,7 +12,6 @@ from fivenines.report.records import (
     Report,
     Sample,
     Samples,
-    evaluation_from_dict,
 )
 from fivenines.report.render import render_html, write_report
 
@@ -27,7 +26,6 @@ __all__ = [
     "Sample",
     "Samples",
     "ScoreCounts",
-    "evaluation_from_dict",
     "fold_reduction",
     "render_html",
     "write_report",

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, Self
 
 from fivenines.errors import DataError, sentence
-from fivenines.evaluate import Counts, CurvePoint, Evaluation, Known, Measured
+from fivenines.evaluate import Evaluation
 from fivenines.records import Output
 from fivenines.report.curves import Reliability, ScoreCounts
 from fivenines.stats import Estimate
@@ -22,7 +22,6 @@ __all__ = [
     "Report",
     "Sample",
     "Samples",
-    "evaluation_from_dict",
 ]
 
 _KEPT = 100  # samples of each kind in the JSON
@@ -189,7 +188,7 @@ class Report:
         """
         try:
             values = dict(data)
-            values["evaluation"] = evaluation_from_dict(values["evaluation"])
+            values["evaluation"] = Evaluation.from_dict(values["evaluation"])
             values["threshold"] = _optional(Threshold, values.get("threshold"))
             values["classifier"] = _model(values.get("classifier", {}))
             values["generator"] = _model(values.get("generator", {}))
@@ -240,28 +239,6 @@ def _optional(kind: Any, data: Any) -> Any:
     return None if data is None else kind.from_dict(data)
 
 
-def evaluation_from_dict(data: Mapping[str, Any]) -> Evaluation:
-    """The inverse of ``Evaluation.to_dict``. Raises KeyError or TypeError for what is none."""
-    distributions = tuple(_measured(row) for row in data["distributions"])
-    threshold = _optional(Threshold, data.get("threshold"))
-    return Evaluation(data["level"], distributions, threshold, _optional(Estimate, data.get("agreement")))
-
-
-def _measured(data: Mapping[str, Any]) -> Measured:
-    values = {name: _optional_estimate(value) for name, value in data.items()}
-    values["counts"] = Counts(**data["counts"])
-    values["curve"] = tuple(
-        CurvePoint(**{name: _optional_estimate(value) for name, value in point.items()})
-        for point in data["curve"]
-    )
-    values["truth"] = tuple(Known(**known) for known in data["truth"])
-    return Measured(**values)
-
-
-def _optional_estimate(value: Any) -> Any:
-    return Estimate.from_dict(value) if isinstance(value, Mapping) and "method" in value else value
-
-
 def _model(data: Mapping[str, Any]) -> ModelFacts:
     values = dict(data)
     history = values.get("history")
@@ -279,6 +256,3 @@ def _samples(data: Mapping[str, Any]) -> Samples:
     for kind in ("accepted", "rejected"):
         values[kind] = tuple(Sample(**row) for row in values.get(kind, ()))
     return Samples(**values)
-
-
-_evaluation = evaluation_from_dict
