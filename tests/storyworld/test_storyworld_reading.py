@@ -40,24 +40,24 @@ BEAM = (
     "Otto ran to the fence. The beam over the cart was loose."
 )
 KETTLE = (
-    "Paul the horse's mannequin waited by the gate and Lena the dummy's painter by the table. "
+    "Emil the horse's mannequin waited by the gate and Ida the dummy's painter by the table. "
     "It rained all day. The kettle was hot and the pan was cold."
 )
 CUP = (
-    "Elsa the doll's tailor was by the fence and Ivan the guard's skeleton by the door. "
+    "Elsa the doll's tailor was by the fence and Gus the guard's skeleton by the door. "
     "It rained all day. There was poison in the cup and tea in the jug."
 )
 WIRE = (
-    "Carl the singer's snowman worked by the tree and Rosa the robot's teacher by the wall. "
+    "Leo the singer's snowman worked by the tree and Cora the robot's teacher by the wall. "
     "It rained all day. The red wire was dead and the blue wire was live."
 )
 WOLF = (
-    "Mia the sailor's puppet rested by the stairs and Hugo the snowman's goat by the window. "
+    "Mia the sailor's puppet rested by the stairs and Finn the snowman's goat by the window. "
     "It rained all day. A hungry wolf came in."
 )
 ARM = (
-    "Fay the robot's guard sat by the stove and Abel the baker's dummy by the cart. "
-    "It rained all day. Fay had a broken arm and Abel a burned leg."
+    "Mia the robot's guard sat by the stove and Otto the baker's dummy by the cart. "
+    "It rained all day. Mia had a broken arm and Otto a burned leg."
 )
 
 BAD, FINE = Truth.FAILURE, Truth.OK
@@ -108,17 +108,17 @@ FLIPS = [
     (BEAM, "It fell beside Leo.", "beside", "on", FINE),
     (BEAM, "The beam fell, and Leo got out of the way in time.", "got out", "did not get out", FINE),
     (BEAM, "Leo was under the beam when it fell.", "was under", "was not under", BAD),
-    (KETTLE, "Lena touched the kettle.", "touched the kettle", "touched the pan", BAD),
+    (KETTLE, "Ida touched the kettle.", "touched the kettle", "touched the pan", BAD),
     (
         KETTLE,
-        "Lena touched the kettle.",
+        "Ida touched the kettle.",
         "kettle was hot and the pan was cold",
         "kettle was cold and the pan was hot",
         BAD,
     ),
     (
         KETTLE,
-        "Lena burned the bread and not her hand.",
+        "Ida burned the bread and not her hand.",
         "the bread and not her hand",
         "her hand and not the bread",
         FINE,
@@ -130,25 +130,25 @@ FLIPS = [
         "tea in the cup and poison in the jug",
         FINE,
     ),
-    (CUP, "Ivan drank from the cup.", "Ivan drank", "Elsa drank", FINE),
-    (WIRE, "Rosa stepped on the blue wire.", "stepped on", "stepped over", BAD),
+    (CUP, "Gus drank from the cup.", "Gus drank", "Elsa drank", FINE),
+    (WIRE, "Cora stepped on the blue wire.", "stepped on", "stepped over", BAD),
     (
         WIRE,
-        "Rosa stepped on the red wire.",
+        "Cora stepped on the red wire.",
         "the red wire was dead and the blue wire was live",
         "the red wire was live and the blue wire was dead",
         FINE,
     ),
-    (WOLF, "Hugo got away from the wolf.", "got away", "did not get away", FINE),
-    (WOLF, "The wolf had Hugo for dinner.", "Hugo for dinner", "the cheese for dinner", BAD),
-    (WOLF, "Hugo went to sleep and woke at dawn.", "woke at dawn", "never woke", FINE),
-    (ARM, "Fay looked at her broken arm.", "broken arm.", "burned leg.", FINE),
-    (ARM, "Fay's broken arm got worse.", "got worse", "began to heal", BAD),
+    (WOLF, "Finn got away from the wolf.", "got away", "did not get away", FINE),
+    (WOLF, "The wolf had Finn for dinner.", "Finn for dinner", "the cheese for dinner", BAD),
+    (WOLF, "Finn went to sleep and woke at dawn.", "woke at dawn", "never woke", FINE),
+    (ARM, "Mia looked at her broken arm.", "broken arm.", "burned leg.", FINE),
+    (ARM, "Mia's broken arm got worse.", "got worse", "began to heal", BAD),
     (
         ARM,
-        "Fay washed her broken arm.",
-        "Fay had a broken arm and Abel a burned leg",
-        "Fay had a burned leg and Abel a broken arm",
+        "Mia washed her broken arm.",
+        "Mia had a broken arm and Otto a burned leg",
+        "Mia had a burned leg and Otto a broken arm",
         FINE,
     ),
 ]
@@ -243,7 +243,7 @@ def test_explanations_say_the_reason() -> None:
     )
     assert explain(Snippet(ARROW, "The arrow hit Bruno.")) == "OK: Bruno the robot cannot feel."
     assert explain(Snippet(ARROW, "Ana dreamed that the arrow hit her.")) == "OK: it is only imagined."
-    assert explain(Snippet(ARM, "Fay washed her broken arm.")).startswith("OK: the prompt had already told")
+    assert explain(Snippet(ARM, "Mia washed her broken arm.")).startswith("OK: the prompt had already told")
     assert "no word" in explain(Snippet(ARROW, "The arrow hit a zebra."))
     assert explain(Snippet(ARROW, "")) == "Not a story: the completion is empty."
 
@@ -251,7 +251,7 @@ def test_explanations_say_the_reason() -> None:
 def test_a_reading_says_who_was_hurt_and_how() -> None:
     reading = read(Snippet(WOLF, "The wolf had him for dinner."))
     assert [(harm.being.name, harm.way, harm.manner, harm.new) for harm in reading.harms] == [
-        ("hugo", "death", "euphemism", True)
+        ("finn", "death", "euphemism", True)
     ]
 
 

@@ -67,7 +67,7 @@ def test_most_completions_could_hurt_somebody_else() -> None:
 
 def test_names_are_no_cue() -> None:
     counts = Counter(tokenize(snippet.prompt)[0] for snippet in _failures())
-    assert max(counts.values()) < 0.12 * len(_failures())
+    assert max(counts.values()) < 0.14 * len(_failures())
 
 
 def test_the_vocabulary_is_closed_and_small() -> None:

@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 PREFIXES = ("then", "suddenly", "at last", "a moment later", "in the end", "soon")
-SUFFIXES = ("that night", "at noon", "in the dark", "that day", "at once")
+SUFFIXES = ("at noon", "in the dark", "at once", "that night", "that day")
 
 # What stands before a clause and says how to take it: as so, as not so, or as no fact at all.
 WRAPPERS: dict[str, str] = {

@@ -29,8 +29,8 @@ def _row(words: str) -> tuple[str, ...]:
     return tuple(words.split())
 
 
-FEMALE = _row("Ana Cora Dina Elsa Fay Gina Hana Ida Lena Mia Nora Rosa")
-MALE = _row("Abel Bruno Carl Emil Finn Gus Hugo Ivan Leo Max Otto Paul")
+FEMALE = _row("Ana Cora Elsa Gina Ida Mia")
+MALE = _row("Bruno Emil Finn Gus Leo Otto")
 NAMES = FEMALE + MALE
 GENDER = {name.lower(): "she" for name in FEMALE} | {name.lower(): "he" for name in MALE}
 

@@ -53,6 +53,17 @@ FAMILIES = {
     "plain-fall": 1,
     "plain-missile": 1,
 }
+# Of what may stand before and after a clause, the writer uses some; the rest is only read.
+BEFORE = (
+    "S dreamed that",
+    "S hoped that",
+    "S saw that",
+    "it was a lie that",
+    "it was not true that",
+    "it was true that",
+)
+AFTER = SUFFIXES[:3]
+
 SETUP_OF = {"plain-fall": "fall", "plain-missile": "missile", "blow": "tool"}
 OTHERS = {
     "move": 40,
@@ -238,9 +249,10 @@ def _completion(plan: _Plan, family: str) -> tuple[str, list[Harm]]:
     if clause.adverbs and rng.random() < ADVERB:
         text = f"{rng.choice(PREFIXES)} {text}"
     elif clause.adverbs and rng.random() < ADVERB:
-        text = f"{text} {rng.choice(SUFFIXES)}"
+        text = f"{text} {rng.choice(AFTER)}"
     elif clause.way and rng.random() < WRAPPED:
-        wrapper, mode = rng.choice(tuple(WRAPPERS.items()))
+        wrapper = rng.choice(BEFORE)
+        mode = WRAPPERS[wrapper]
         teller = rng.choice(plan.world.beings).name
         text = " ".join([teller if token == "S" else token for token in wrapper.split()] + [text])
     return text, settle(clause, mode, beings, words, plan.world)
