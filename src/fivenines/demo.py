@@ -22,9 +22,9 @@ def demo_settings(seed: int = 0) -> dict[str, object]:
         "guidelines": "guidelines.md",
         "seed": seed,
         "data": {
-            "texts": ["storyworld:100000"],
+            "texts": ["storyworld:200000"],
             "near": 1.0,  # stories of one small language resemble each other; only copies are dropped
-            "splits": {"train": 0.7, "calibrate": 0.15, "test": 0.15},
+            "splits": {"train": 0.8, "calibrate": 0.1, "test": 0.1},
         },
         "generator": {
             "model": "scratch",
@@ -36,8 +36,8 @@ def demo_settings(seed: int = 0) -> dict[str, object]:
                 "context": 96,
                 "tokenizer": "word",
             },
-            "train": {"epochs": 1.0, "learning_rate": 3e-3, "batch_size": 32, "decay": "cosine"},
-            "sampling": {"stop": "eos", "max_new_tokens": 32},
+            "train": {"epochs": 0.45, "learning_rate": 2e-3, "batch_size": 32, "decay": "cosine"},
+            "sampling": {"stop": "eos", "max_new_tokens": 32, "temperature": 0.7, "top_p": 0.95},
         },
         "classifier": {
             "model": "scratch",
@@ -49,13 +49,13 @@ def demo_settings(seed: int = 0) -> dict[str, object]:
                 "context": 96,
                 "tokenizer": "word",
             },
-            "training": {"epochs": 6.0, "learning_rate": 7e-4, "batch_size": 32, "decay": "linear"},
-            "ok_per_failure": 6.0,
+            "training": {"epochs": 4.0, "learning_rate": 7e-4, "batch_size": 32, "decay": "linear"},
+            "ok_per_failure": 3.0,
         },
         "labels": {
             "source": "storyworld",
             "train_on": "source",
-            "n_train": 70_000,
+            "n_train": 150_000,
             "n_calibrate": 6_000,
             "n_unfiltered": 5_000,
             "n_filtered": 5_000,

@@ -9,11 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from conftest import small_settings, write_task
-from fivenines.records import Snippet
 from fivenines.store import SQLStore, TaskLock
-from fivenines.storyworld import Truth, truth
 from fivenines.task import Task
+from small_task import answer_all, people_settings, small_settings, write_task
 
 FIVENINES = str(Path(sys.executable).with_name("fivenines"))
 
@@ -150,40 +148,7 @@ def test_an_empty_prompt_is_named(finished: Path, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def people(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A task whose models are there and whose labels people give."""
-    settings = small_settings()
-    settings["generator"] = {
-        "model": str(finished / "runs/generator/model"),
-        "train": False,
-        "sampling": settings["generator"]["sampling"],
-    }
-    settings["classifier"] = {
-        "model": str(finished / "runs/classifier/model"),
-        "training": {"enabled": False},
-    }
-    settings["labels"] = {
-        "source": "people",
-        "per_item": 1,
-        "n_calibrate": 30,
-        "n_unfiltered": 20,
-        "n_filtered": 20,
-        "n_comparisons": 3,
-    }
-    settings["evaluate"] = {"outputs": 30, "distributions": {"all": "all"}}
-    return write_task(tmp_path_factory.mktemp("people") / "t", settings)
-
-
-def answer_all(file: Path) -> int:
-    """Answer as the guidelines say, in the file, as a person would."""
-    rows = [json.loads(line) for line in file.read_text().splitlines()]
-    for row in rows:
-        if "answer" in row:
-            failing = truth(Snippet(row["prompt"], row["completion"])) is Truth.FAILURE
-            row["answer"] = "failure" if failing else "ok"
-        else:
-            row["preferred"] = "tie"
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return len(rows)
+    return write_task(tmp_path_factory.mktemp("people") / "t", people_settings(finished))
 
 
 def test_people_label_and_the_run_goes_on(people: Path, tmp_path: Path) -> None:
@@ -234,7 +199,7 @@ def test_a_store_of_a_newer_version_is_refused(people: Path, tmp_path: Path) -> 
     folder = tmp_path / "t"
     shutil.copytree(people, folder)
     with sqlite3.connect(folder / "store.sqlite") as database:
-        database.execute("UPDATE alembic_version SET version_num = '9999'")
+        database.execute("UPDATE fivenines_version SET version_num = '9999'")
     assert "newer" in refused("status", folder)
 
 
@@ -248,4 +213,5 @@ def test_a_full_disk_is_one_line(tmp_path: Path, finished: Path) -> None:
     done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=False)
     assert not (tmp_path / "out.jsonl").exists()
     assert done.returncode == 2, done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    assert "Traceback" not in done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith("error: ")

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from conftest import small_settings, write_task
 from fivenines.errors import LockedError
 from fivenines.evaluate import Evaluation
 from fivenines.pipeline.run import run
@@ -23,6 +22,7 @@ from fivenines.pipeline.workspace import STEPS, read_outputs
 from fivenines.store import SQLStore, TaskLock
 from fivenines.storyworld import Truth, truth
 from fivenines.task import Task
+from small_task import small_settings, write_task
 
 
 def evaluation_of(folder: Path) -> Evaluation:
@@ -110,7 +110,7 @@ def test_kill_at_any_moment_changes_no_number(finished: Path, tmp_path: Path) ->
     kept = 0
     for _ in range(6):
         process = subprocess.Popen(
-            [sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+            [sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         try:
             process.wait(timeout=4 + 10 * rng.random())

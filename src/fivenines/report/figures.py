@@ -267,7 +267,7 @@ def _smoothed(values: np.ndarray) -> np.ndarray:
 
 def _floor(values: np.ndarray) -> float:
     positive = values[np.isfinite(values) & (values > 0)]
-    return 10.0 ** math.floor(math.log10(positive.min())) if positive.size else 1e-4
+    return min(0.1, 10.0 ** math.floor(math.log10(positive.min()))) if positive.size else 1e-4
 
 
 def _decades(axes: Axes, which: str = "x") -> None:
