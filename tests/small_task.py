@@ -21,7 +21,8 @@ def small_settings() -> dict[str, Any]:
     settings["generator"]["size"].update(layers=1, width=32, heads=2)
     settings["generator"]["train"].update(epochs=1.0)
     settings["classifier"]["size"].update(layers=1, width=64, heads=2)
-    settings["classifier"]["training"].update(epochs=6.0, learning_rate=3e-3, batch_size=16)
+    settings["classifier"]["training"].update(epochs=25.0, learning_rate=5e-4, batch_size=16)
+    settings["classifier"]["ok_per_failure"] = 6.0
     settings["labels"].update(
         train_on="source", n_train=3500, n_calibrate=200, n_unfiltered=60, n_filtered=60, n_comparisons=10
     )

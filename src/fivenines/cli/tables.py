@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -98,6 +99,8 @@ def interval(estimate: Mapping[str, Any] | None, form: str = ".2g") -> str:
     if estimate is None:
         return "not measured"
     one = Estimate.from_dict(dict(estimate))
+    if math.isnan(one.point):
+        return f"not known ({one.low:{form}} to {one.high:{form}})"
     return f"{one.point:{form}} ({one.low:{form}} to {one.high:{form}})"
 
 

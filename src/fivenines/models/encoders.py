@@ -126,7 +126,8 @@ def _model_config(
         "max_position_embeddings": config.max_length,
         "pad_token_id": tokenizer.pad_token_id,
         "num_labels": outputs,
-        "initializer_range": 0.7 * config.width**-0.5,  # as for language models: narrow ones must start larger
+        "initializer_range": 0.7
+        * config.width**-0.5,  # as for language models: narrow ones must start larger
     }
     dropout = {"hidden_dropout_prob": config.dropout, "attention_probs_dropout_prob": config.dropout}
     relative = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "type_vocab_size": 2}
