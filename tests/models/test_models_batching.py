@@ -58,7 +58,7 @@ def test_epochs_differ_and_each_repeats(n: int, batch_size: int) -> None:
     first = [batch["rows"].tolist() for batch in data.batches(0)]
     assert first == [batch["rows"].tolist() for batch in data.batches(0)]
     assert len(first) == len(data)
-    if n > 50 and batch_size > 1:
+    if len(first) > 12:  # fewer batches come in the same order by chance now and then
         assert first != [batch["rows"].tolist() for batch in data.batches(1)]
 
 

@@ -46,7 +46,7 @@ class Database:
         self.name = _name(self.url)
         self.sqlite = self.url.get_backend_name() == "sqlite"
         memory = self.sqlite and self.url.database in (None, "", ":memory:")
-        if self.sqlite and not memory:
+        if self.sqlite and not memory and not str(self.url.database).startswith("file:"):  # a URI is no path
             folder = Path(str(self.url.database)).parent
             with resource_errors(folder):
                 folder.mkdir(parents=True, exist_ok=True)
