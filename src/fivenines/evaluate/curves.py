@@ -50,9 +50,11 @@ class CurvePoint:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """The inverse of :meth:`to_dict`."""
-        return cls(
-            **{name: Estimate.from_dict(v) if isinstance(v, Mapping) else v for name, v in data.items()}
-        )
+        values: dict[str, Any] = {
+            name: Estimate.from_dict(value) if isinstance(value, Mapping) else value
+            for name, value in data.items()
+        }
+        return cls(**values)
 
 
 def curve_thresholds(tally: Tally, deployed: float | None, points: int = 25) -> list[float]:
