@@ -16,14 +16,12 @@ from fivenines.labels import (
     read_comparisons,
 )
 from fivenines.pipeline.labelling import unanswered_pairs
-from fivenines.pipeline.workspace import CALIBRATE, COMPARE, FILTERED, TRAIN, UNFILTERED, Workspace
+from fivenines.pipeline.workspace import CALIBRATE, COMPARE, PURPOSES, TRAIN, Workspace
 from fivenines.records import Snippet
 from fivenines.store import Draw, SQLStore, Store
 from fivenines.task import Task
 
-__all__ = ["PURPOSES", "Imported", "export_questions", "import_answers"]
-
-PURPOSES = (TRAIN, CALIBRATE, UNFILTERED, FILTERED, COMPARE)  # in the order in which they are needed
+__all__ = ["Imported", "export_questions", "import_answers"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,11 @@ from dataclasses import dataclass
 
 from fivenines.errors import DataError
 from fivenines.pipeline.labelling import Waiting, missing
-from fivenines.pipeline.workspace import CALIBRATE, COMPARE, FILTERED, STEPS, TRAIN, UNFILTERED, Workspace
+from fivenines.pipeline.workspace import COMPARE, PURPOSES, STEPS, Workspace
 from fivenines.store import Progress, SQLStore
 from fivenines.task import Task
 
 __all__ = ["Status", "status_of"]
-
-PURPOSES = (TRAIN, CALIBRATE, UNFILTERED, FILTERED, COMPARE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,12 +24,19 @@ from fivenines.records import Candidate, Judgment, Output, Reason, Snippet
 from fivenines.store import RunFolder, Step, Store
 from fivenines.task import Task
 
-__all__ = ["STEPS", "Workspace", "read_outputs", "read_snippets_of", "row_of_output"]
+__all__ = ["PURPOSES", "STEPS", "Workspace", "read_outputs", "read_snippets_of", "row_of_output"]
 
 STEPS = ("data", "generator", "draws", "classifier", "threshold", "outputs", "evaluation", "report")
 
 # The purposes of labels. Those of the last two are counted apart for each distribution of prompts.
-TRAIN, CALIBRATE, UNFILTERED, FILTERED, COMPARE = "train", "calibrate", "unfiltered", "filtered", "compare"
+PURPOSES = (
+    "train",
+    "calibrate",
+    "unfiltered",
+    "filtered",
+    "compare",
+)  # in the order in which they are needed
+TRAIN, CALIBRATE, UNFILTERED, FILTERED, COMPARE = PURPOSES
 
 
 @dataclass
