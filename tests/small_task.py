@@ -20,11 +20,21 @@ def small_settings() -> dict[str, Any]:
     settings["data"]["texts"] = ["storyworld:5000"]
     settings["generator"]["size"].update(layers=1, width=32, heads=2)
     settings["generator"]["train"].update(epochs=1.0)
-    settings["classifier"]["size"].update(layers=1, width=64, heads=2)
-    settings["classifier"]["training"].update(epochs=25.0, learning_rate=5e-4, batch_size=16)
-    settings["classifier"]["ok_per_failure"] = 6.0
+    settings["classifier"] = {  # a generator so small is no head start
+        "model": "scratch",
+        "size": {
+            "architecture": "bert",
+            "layers": 1,
+            "width": 64,
+            "heads": 2,
+            "context": 96,
+            "tokenizer": "word",
+        },
+        "training": {"epochs": 25.0, "learning_rate": 5e-4, "batch_size": 16, "decay": "linear"},
+        "ok_per_failure": 6.0,
+    }
     settings["labels"].update(
-        train_on="source", n_train=3500, n_calibrate=200, n_unfiltered=60, n_filtered=60, n_comparisons=10
+        source_share=1.0, n_train=3500, n_calibrate=200, n_unfiltered=60, n_filtered=60, n_comparisons=10
     )
     settings["evaluate"]["outputs"] = 80
     settings["threshold"] = {"acceptance": 0.7}

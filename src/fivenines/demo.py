@@ -15,14 +15,18 @@ __all__ = ["demo_settings", "write_demo"]
 
 
 def demo_settings(seed: int = 0) -> dict[str, object]:
-    """The demo's task.toml: everything is trained from scratch, simulated people label, minutes on two cores."""
+    """The demo's task.toml: everything is trained from scratch, simulated people label, minutes on two cores.
+
+    The classifier starts from the generator: from scratch, as large and for as long, it learnt which kinds of
+    story are safe but not who is hit in the others.
+    """
     return {
         "name": "storyworld",
         "behavior": "the next sentence of the story injures somebody",
         "guidelines": "guidelines.md",
         "seed": seed,
         "data": {
-            "texts": ["storyworld:150000"],
+            "texts": ["storyworld:100000"],
             "near": 1.0,  # stories of one small language resemble each other; only copies are dropped
             "splits": {"train": 0.8, "calibrate": 0.1, "test": 0.1},
         },
@@ -36,33 +40,25 @@ def demo_settings(seed: int = 0) -> dict[str, object]:
                 "context": 96,
                 "tokenizer": "word",
             },
-            "train": {"epochs": 0.5, "learning_rate": 2e-3, "batch_size": 32, "decay": "cosine"},
+            "train": {"epochs": 0.75, "learning_rate": 2e-3, "batch_size": 32, "decay": "cosine"},
             "sampling": {"stop": "eos", "max_new_tokens": 32, "temperature": 0.8, "top_p": 0.95},
         },
         "classifier": {
-            "model": "scratch",
-            "size": {
-                "architecture": "bert",
-                "layers": 2,
-                "width": 128,
-                "heads": 4,
-                "context": 96,
-                "tokenizer": "word",
-            },
-            "training": {"epochs": 8.0, "learning_rate": 7e-4, "batch_size": 32, "decay": "linear"},
+            "model": "generator",
+            "training": {"epochs": 4.0, "learning_rate": 7e-4, "batch_size": 32, "decay": "linear"},
             "ok_per_failure": 3.0,
         },
         "labels": {
             "source": "storyworld",
-            "train_on": "source",
-            "n_train": 110_000,
+            "n_train": 84_000,
+            "source_share": 0.667,
             "n_calibrate": 6_000,
             "n_unfiltered": 5_000,
             "n_filtered": 5_000,
             "n_comparisons": 500,
         },
-        "threshold": {"acceptance": 0.7},
-        "filter": {"budget": 50, "batch_size": 256},
+        "threshold": {"acceptance": 0.75},
+        "filter": {"budget": 20, "batch_size": 256},
         "evaluate": {"outputs": 5_000, "distributions": {"all": "all", "failing": "failing"}},
     }
 

@@ -22,6 +22,7 @@ from fivenines.models.classifier import Classifier, ClassifierConfig
 from fivenines.models.encoders import EncoderConfig
 from fivenines.models.folder import CARD
 from fivenines.models.heads import Head
+from fivenines.models.language_model import LanguageModel, LanguageModelConfig
 from fivenines.models.objective import Objective
 from fivenines.models.protocols import ClassifierLike
 from fivenines.models.training_config import TrainingConfig
@@ -112,6 +113,72 @@ def test_architectures(architecture: Any, tokenizer: Any, tmp_path: Path) -> Non
         logits = plain.eval()(**pair).logits[0]
     assert float(logits[1] - logits[0]) == pytest.approx(loaded.margins(long)[0], abs=1e-4)
     assert plain.config.id2label == {0: "ok", 1: "failure"}
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", "gpt_neox"])
+@pytest.mark.parametrize("tokenizer", ["word", "bpe"])
+def test_a_classifier_that_starts_from_a_generator(architecture: Any, tokenizer: Any, tmp_path: Path) -> None:
+    snippets, judgments = task(400)
+    size = LanguageModelConfig(
+        architecture=architecture,
+        layers=2,
+        width=32,
+        heads=2,
+        context=40,
+        vocabulary=300,
+        tokenizer=tokenizer,
+    )
+    LanguageModel.create([s.text for s in snippets], size).save(tmp_path / "generator")
+    made = Classifier.load(tmp_path / "generator", READING)
+    with pytest.raises(ModelError, match="must be fitted"):
+        made.scores(snippets)
+    made.fit(snippets, judgments, training=replace(TRAINING, epochs=10))
+    fresh, answers = task(60, seed=1)
+    scores = made.scores(fresh)
+    assert roc_auc_score([j.answer == Answer.FAILURE for j in answers], scores) > 0.95
+
+    made.save(tmp_path / "classifier")
+    loaded = Classifier.load(tmp_path / "classifier")
+    odd = [
+        Snippet(" ".join(WORDS * 20), "the dog bled"),
+        Snippet("", "the dog bled"),
+        Snippet("the cat ", " ran"),
+    ]
+    for snippet, together, alone in zip(
+        odd, loaded.margins(odd), map(made.margins, [[s] for s in odd]), strict=True
+    ):
+        assert together == pytest.approx(alone[0], abs=1e-5), snippet
+    # and by plain transformers, from the text as it runs
+    model: Any = AutoModelForSequenceClassification
+    plain, reader = (
+        model.from_pretrained(tmp_path / "classifier"),
+        AutoTokenizer.from_pretrained(tmp_path / "classifier"),
+    )
+    texts = [snippet.text for snippet in fresh]
+    with torch.no_grad():
+        logits = plain.eval()(**reader(texts, padding=True, return_tensors="pt")).logits
+    np.testing.assert_allclose((logits[:, 1] - logits[:, 0]).numpy(), loaded.margins(fresh), atol=1e-4)
+    assert plain.config.id2label == {0: "ok", 1: "failure"}
+
+
+def test_a_generator_as_classifier_reads_the_completion_whole(tmp_path: Path) -> None:
+    texts = [s.text for s in task(96)[0]]
+    size = LanguageModelConfig(layers=1, width=32, heads=2, context=24, tokenizer="word")
+    LanguageModel.create(texts, size).save(tmp_path)
+    made = Classifier.load(tmp_path, READING)
+    encode = made.pairs.encode
+    long, fits, too_long = encode(
+        [Snippet("cat " * 40, "the dog ran"), Snippet("a cat", "dog " * 24), Snippet("a cat", "dog " * 25)]
+    )
+    assert long is not None
+    assert made.tokenizer.convert_ids_to_tokens(long["input_ids"]) == ["▁cat"] * 21 + ["▁the", "▁dog", "▁ran"]
+    assert fits is not None
+    assert made.tokenizer.convert_ids_to_tokens(fits["input_ids"]) == ["▁dog"] * 24
+    assert too_long is None
+    assert encode([Snippet("a cat", " "), Snippet("a \ud800", "ran"), Snippet("a", "\ud800")]) == [None] * 3
+    assert encode([]) == []
+    with pytest.raises(ConfigError, match="head must be plain for a model that reads from left to right"):
+        Classifier.load(tmp_path, replace(READING, head="pooled"))
 
 
 @pytest.mark.parametrize("architecture", ["bert", "modernbert", "deberta-v2", "roberta"])
@@ -295,7 +362,10 @@ def test_completions_that_do_not_fit_are_left_out_and_counted(caplog: pytest.Log
     made = Classifier.create([s.text for s in snippets], READING, TINY)
     with caplog.at_level(logging.WARNING):
         made.fit([*snippets, long], [*judgments, Judgment(long.id, Answer.OK)], training=TRAINING)
-    assert "1 of 49 snippets are left out: their completions do not fit into 40 tokens" in caplog.text
+    assert (
+        "1 of 49 snippets are left out: their completions are empty or do not fit into 40 tokens"
+        in caplog.text
+    )
     assert made.provenance["left out"] == 1
     two = [long, Snippet("b", long.completion)]
     with pytest.raises(ModelError, match="completions must fit into 40 tokens, got none of 2 that does"):

@@ -84,6 +84,28 @@ def test_a_setting_redoes_only_what_depends_on_it(finished: Path, tmp_path: Path
     assert list(run(Task.load(folder)).taken) == ["threshold", "outputs", "evaluation", "report"]
 
 
+@pytest.mark.parametrize("trained_here", [True, False])
+def test_a_classifier_may_start_from_the_generator(
+    finished: Path, tmp_path: Path, trained_here: bool
+) -> None:
+    folder = tmp_path / "task"
+    shutil.copytree(finished, folder)
+    settings = small_settings()
+    if not trained_here:  # a generator that is used as it is, from its folder
+        settings["generator"] |= {"model": str(finished / "runs/generator/model"), "train": False}
+    settings["classifier"] = {"model": "generator", "training": {"epochs": 1.0, "learning_rate": 1e-3}}
+    settings["labels"]["source_share"] = 0.5
+    settings["threshold"] = {"acceptance": 0.4}
+    write_task(folder, settings)
+    taken = run(Task.load(folder)).taken
+    assert list(taken)[-6:] == ["draws", "classifier", "threshold", "outputs", "evaluation", "report"]
+    draws = json.loads((folder / "runs/draws/metrics.json").read_text())
+    assert (draws["train"], draws["from source"]) == (3500, 1750)
+    shape = json.loads((folder / "runs/classifier/model/config.json").read_text())
+    assert shape["architectures"] == ["GPT2ForSequenceClassification"]
+    assert "started from the generator" in (folder / "runs/report/report.html").read_text(encoding="utf-8")
+
+
 def test_a_new_label_redoes_only_what_depends_on_it(finished: Path, tmp_path: Path) -> None:
     folder = tmp_path / "task"
     shutil.copytree(finished, folder)

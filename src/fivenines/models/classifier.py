@@ -29,12 +29,13 @@ from fivenines.models.folder import (
     read_card,
     save_folder,
 )
-from fivenines.models.heads import Head, load_with_head
+from fivenines.models.heads import Head, load_with_head, reads_left_to_right
 from fivenines.models.losses import as_two_classes, classification_loss
 from fivenines.models.objective import Lesson, Objective, calibration_of, lesson_of
 from fivenines.models.optimizers import freeze_bottom
 from fivenines.models.pairs import (
     LONGEST,
+    ContinuationEncoder,
     Encoded,
     PairEncoder,
     model_inputs,
@@ -49,6 +50,7 @@ from fivenines.records import Judgment, Snippet
 __all__ = ["Classifier", "ClassifierConfig", "Judged"]
 
 KIND = "classifier"
+GENERATOR = "language model"  # the kind of a card that a classifier may start from
 Judged = tuple[Sequence[Snippet], Sequence[Judgment]]
 _AT_ONCE = 16384  # snippets tokenized together when scoring: bounds the memory
 _LOG = logging.getLogger(__name__)
@@ -135,20 +137,23 @@ class Classifier:
                 sentence("max_length", f"must be at most {limit} for this model", config.max_length)
             )
         length = min(limit, LONGEST) if config.max_length is None else config.max_length
-        self.pairs = PairEncoder(tokenizer, length)
+        reader = ContinuationEncoder if reads_left_to_right(model.config) else PairEncoder
+        self.pairs = reader(tokenizer, length)
 
     # -- making
 
     @classmethod
     def load(cls, name: str | Path, config: ClassifierConfig | None = None) -> Self:
-        """From a folder that :meth:`save` wrote, any encoder or classifier folder of transformers, a hub
-        name, "minilm".
+        """From a folder that :meth:`save` wrote, any encoder, decoder or classifier folder of transformers (a
+        generator's too: what it knows of its texts is a head start), a hub name, "minilm".
 
         Without ``config`` a saved classifier reads as it was saved. A model without a head for
         ``config.outputs`` gets a new one, and must be fitted before it scores. Raises ModelError for what
         cannot be loaded.
         """
         card = read_card(name)
+        if card is not None and card.kind == GENERATOR:
+            card = None
         if card is not None and card.kind != KIND:
             raise ModelError(sentence(f"model folder {name}", f"must hold a {KIND}", f"a {card.kind}"))
         if config is None:
@@ -265,7 +270,7 @@ class Classifier:
             raise ModelError(sentence("completions", must, f"none of {len(lesson)} that does", then))
         if missing:
             _LOG.warning(
-                "%d of %d snippets are left out: their completions do not fit into %d tokens",
+                "%d of %d snippets are left out: their completions are empty or do not fit into %d tokens",
                 missing,
                 len(lesson),
                 self.pairs.max_length,

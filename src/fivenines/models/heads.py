@@ -8,17 +8,25 @@ from typing import Literal
 from transformers import (
     AutoModel,
     AutoModelForSequenceClassification,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 
+from fivenines.errors import ConfigError, sentence
 from fivenines.models.devices import isolated
 from fivenines.models.folder import load_config, load_model_with_head, override_dropout
 from fivenines.models.pooled import PooledConfig, PooledPairClassifier
 
-__all__ = ["Head", "load_with_head", "pooled_over"]
+__all__ = ["Head", "load_with_head", "pooled_over", "reads_left_to_right"]
 
 Head = Literal["plain", "pooled"]
+
+
+def reads_left_to_right(config: PretrainedConfig) -> bool:
+    """Whether the architecture is a decoder, such as a generator has: GPT-2, Llama, GPT-NeoX, Qwen, ..."""
+    return type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and type(config) not in MODEL_FOR_MASKED_LM_MAPPING
 
 
 def pooled_over(
@@ -47,10 +55,20 @@ def load_with_head(
     dropout: float | None,
     seed: int,
 ) -> tuple[PreTrainedModel, bool]:
-    """The classifier in a folder, or its encoder under a new head. The second value: whether the head is
-    new.
+    """The classifier in a folder, or its encoder or decoder under a new head. The second value: whether the
+    head is new.
+
+    A decoder's plain head reads the last token; the pooled one wants to see both ways. Raises ConfigError.
     """
     config = override_dropout(load_config(name, num_labels=outputs), dropout)
+    if reads_left_to_right(config):
+        if head != "plain":
+            must = f"must be plain for a model that reads from left to right ({config.model_type})"
+            raise ConfigError(sentence("head", must, head))
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        config.pad_token_id = tokenizer.pad_token_id  # how transformers finds the last token
+        config.use_cache = False
     with isolated(seed):  # a new head is drawn from the seed
         if head == "plain" or config.model_type == PooledConfig.model_type:
             return load_model_with_head(AutoModelForSequenceClassification, name, config)

@@ -24,6 +24,7 @@ from fivenines.models.checkpoints import remove_checkpoint
 from fivenines.models.devices import place, training_attention, uses_bfloat16
 from fivenines.models.folder import Card, load_model, load_tokenizer, read_card, save_folder
 from fivenines.models.losses import IGNORE, language_model_loss, token_log_likelihood
+from fivenines.models.pairs import continued
 from fivenines.models.sampling import Sampler, SamplingConfig, output_size
 from fivenines.models.tokenizing import train_tokenizer
 from fivenines.models.training import train
@@ -187,7 +188,8 @@ class LanguageModel:
         Raises DataError for an empty completion or prompt, ModelError for a completion longer than the
         context.
         """
-        texts = [self._split(snippet) for snippet in snippets]
+        found = continued(self.tokenizer, snippets)
+        texts = [self._fitting(snippet, *pair) for snippet, pair in zip(snippets, found, strict=True)]
         out = np.zeros(len(snippets))
         for rows in plan_batches([len(ids) for ids, _ in texts], max_tokens=self._tokens_at_once()):
             ids = pad([texts[i][0] for i in rows], 0)  # on the right, where a causal model does not look
@@ -198,24 +200,17 @@ class LanguageModel:
             out[rows] = self._likelihoods({"input_ids": ids, "labels": labels}).sum(dim=-1).cpu().numpy()
         return out
 
-    def _split(self, snippet: Snippet) -> tuple[list[int], int]:
-        """The tokens of a snippet, and how many of them come before the completion."""
+    def _fitting(self, snippet: Snippet, ids: list[int], before: int) -> tuple[list[int], int]:
+        """The tokens of a snippet and how many of them are the prompt's, cut on the left to the context."""
         if not snippet.completion.strip():
             raise DataError(sentence("completion", "must not be empty", repr(snippet.completion)))
-        prompt = snippet.prompt.rstrip()
-        joined = f"{prompt} {snippet.completion.strip()}"
-        before = list(self.tokenizer(prompt, verbose=False)["input_ids"])
-        ids = list(self.tokenizer(joined, verbose=False)["input_ids"])
-        shared = 0
-        while shared < min(len(before), len(ids)) and before[shared] == ids[shared]:
-            shared += 1
-        if shared == 0:
+        if before == 0:
             raise DataError(sentence("prompt", "must not be empty", repr(snippet.prompt)))
         extra = max(0, len(ids) - self.context)
-        if extra >= shared:
+        if extra >= before:
             must = f"must fit into the model's context of {self.context} tokens"
-            raise ModelError(sentence("completion", must, f"{len(ids) - shared} tokens"))
-        return ids[extra:], shared - extra
+            raise ModelError(sentence("completion", must, f"{len(ids) - before} tokens"))
+        return ids[extra:], before - extra
 
     def _tokens_at_once(self) -> int:
         return min(8192, max(self.context, _LOGITS_AT_ONCE // output_size(self.model)))

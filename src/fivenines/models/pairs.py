@@ -1,5 +1,7 @@
-"""Prompt and completion as the pair that an encoder reads: the completion always whole, the prompt cut from
-the left.
+"""Prompt and completion as a classifier reads them: the completion always whole, the prompt cut from the left.
+
+An encoder reads a pair with marks between (:class:`PairEncoder`); a model that reads from left to right reads
+one text, as its generator would have written it (:class:`ContinuationEncoder`).
 """
 
 from __future__ import annotations
@@ -20,8 +22,10 @@ from fivenines.records import Snippet
 
 __all__ = [
     "LONGEST",
+    "ContinuationEncoder",
     "Encoded",
     "PairEncoder",
+    "continued",
     "model_inputs",
     "readable_length",
     "token_counts",
@@ -139,6 +143,54 @@ class PairEncoder:
             size = max(1, max_tokens // width)
             batches += [(np.array(members[k : k + size]), width) for k in range(0, len(members), size)]
         return batches
+
+
+class ContinuationEncoder(PairEncoder):
+    """One running text without marks, padded on the right: the last token has read all."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.tokenizer.padding_side = "right"
+
+    @property
+    def overhead(self) -> int:
+        """Special tokens before a text."""
+        return len(self.tokenizer("")["input_ids"])
+
+    def encode(self, snippets: Sequence[Snippet]) -> list[Encoded | None]:
+        """As :meth:`PairEncoder.encode`."""
+        good = [i for i, s in enumerate(snippets) if _is_text(s.prompt) and _is_text(s.completion)]
+        out: list[Encoded | None] = [None] * len(snippets)
+        first = self.overhead
+        found = continued(self.tokenizer, [snippets[i] for i in good])
+        for i, (ids, before) in zip(good, found, strict=True):
+            completion = len(ids) - max(before, first)
+            extra = max(0, len(ids) - self.max_length)
+            if completion < 1 or first + completion > self.max_length:
+                continue
+            kept = ids[:first] + ids[first + extra :]
+            out[i] = {"input_ids": kept, "attention_mask": [1] * len(kept)}
+        return out
+
+
+def continued(tokenizer: PreTrainedTokenizerBase, snippets: Sequence[Snippet]) -> list[tuple[list[int], int]]:
+    """The tokens of each snippet as one text, and how many of them are the prompt's.
+
+    Where the tokenizer joins prompt and completion over their border, the joint token is the completion's.
+    """
+    if not snippets:
+        return []
+    prompts = [snippet.prompt.rstrip() for snippet in snippets]
+    texts = [f"{prompt} {s.completion.strip()}".strip() for prompt, s in zip(prompts, snippets, strict=True)]
+    before = tokenizer(prompts, verbose=False)["input_ids"]
+    joined = tokenizer(texts, verbose=False)["input_ids"]
+    out = []
+    for alone, ids in zip(before, joined, strict=True):
+        shared = 0
+        while shared < min(len(alone), len(ids)) and alone[shared] == ids[shared]:
+            shared += 1
+        out.append((list(ids), shared))
+    return out
 
 
 def model_inputs(batch: Batch) -> Batch:

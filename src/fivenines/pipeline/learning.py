@@ -40,11 +40,14 @@ def sampling_config(work: Workspace) -> SamplingConfig:
 
 def load_generator(work: Workspace) -> LanguageModel:
     """The generator of the finished step."""
+    return LanguageModel.load(_generator_source(work), sampling=sampling_config(work))
+
+
+def _generator_source(work: Workspace) -> str | Path:
     folder = work.runs.path / "generator" / "model"
-    source: str | Path = folder
-    if not folder.is_dir():  # used as it is, not copied
-        source = work.task.model_source(work.task.generator.model)
-    return LanguageModel.load(source, sampling=sampling_config(work))
+    if folder.is_dir():
+        return folder
+    return work.task.model_source(work.task.generator.model)  # used as it is, not copied
 
 
 def load_classifier(work: Workspace) -> Classifier:
@@ -94,9 +97,8 @@ def draw(work: Workspace, step: Step) -> None:
     rng = np.random.default_rng([seed, 1])
     train, calibrate = read_snippets_of(data, "train"), read_snippets_of(data, "calibrate")
     own = [snippet for snippet in train if snippet.completion]
-    share = {"generator": 0.0, "source": 1.0, "both": 0.5}[labels.train_on] if own else 0.0
     n_train = labels.n_train if work.task.classifier.training.enabled else 0
-    n_own = min(round(n_train * share), len(own))
+    n_own = min(round(n_train * labels.source_share), len(own))
     taken = [own[i] for i in rng.permutation(len(own))[:n_own]]
     generator = load_generator(work)
     drawn = draw_in_chunks(generator, _prompts(train, n_train - n_own, rng), step.path, "train", seed)
@@ -233,4 +235,6 @@ def _untrained(work: Workspace, texts: Sequence[str]) -> Classifier:
         size = settings.size.model_dump()
         encoder = EncoderConfig(max_length=size.pop("context"), **size)
         return Classifier.create(texts, ClassifierConfig(seed=seed), encoder)
+    if settings.model == "generator":
+        return Classifier.load(_generator_source(work), ClassifierConfig(seed=seed))
     return Classifier.load(work.task.model_source(settings.model))

@@ -30,7 +30,8 @@ def prepare_data(work: Workspace, step: Step) -> None:
     """
     task, data = work.task, work.task.data
     near = None if data.near == 1.0 else data.near
-    snippets = deduplicate(_snippets(work), near=near)
+    stories = list(write_snippets(task.stories(), seed=task.seed)) if task.stories() else []
+    snippets = deduplicate(chain(stories, _snippets(work)), near=near)
     if not snippets:
         then = "Name texts or prompts under [data] in task.toml."
         raise NotEnoughDataError(sentence("the data", "must hold a prompt at least", "none", then))
@@ -40,7 +41,7 @@ def prepare_data(work: Workspace, step: Step) -> None:
             then = "Give more sources, or this split a larger share."
             raise NotEnoughDataError(sentence(f"split {name}", "must hold a source at least", "none", then))
         step.write_jsonl(f"{name}.jsonl", part)
-    texts = list(_texts(work, {s.source for s in split["train"]}))
+    texts = list(_texts(work, stories, {s.source for s in split["train"]}))
     order = np.random.default_rng(task.seed).permutation(len(texts))
     n_validation = min(round(_VALIDATION_SHARE * len(texts)), _MOST_VALIDATION_TEXTS)
     held, kept = order[:n_validation], order[n_validation:]
@@ -63,10 +64,8 @@ def step_prompts(step: Step, name: str, files: Iterable[Path]) -> int:
 
 
 def _snippets(work: Workspace) -> Iterator[Snippet]:
-    """Windows of the texts; without texts, the prompts of files alone, each its own source."""
+    """Windows of the files of texts; without texts, the prompts of files alone, each its own source."""
     task, data = work.task, work.task.data
-    if task.stories():
-        yield from write_snippets(task.stories(), seed=task.seed)
     for document in read_texts(task.text_files()):
         yield from windows(document, k=data.sentences_per_prompt, within=data.within)
     if not data.texts:
@@ -74,10 +73,7 @@ def _snippets(work: Workspace) -> Iterator[Snippet]:
             yield from (Snippet(prompt, "", source=f"prompt {prompt}") for prompt in read_prompts(file))
 
 
-def _texts(work: Workspace, sources: set[str]) -> Iterator[Document]:
+def _texts(work: Workspace, stories: Iterable[Snippet], sources: set[str]) -> Iterator[Document]:
     """The documents of these sources."""
-    task = work.task
-    if task.stories():
-        stories = write_snippets(task.stories(), seed=task.seed)
-        yield from (Document(story.text, story.source) for story in stories if story.source in sources)
-    yield from (document for document in read_texts(task.text_files()) if document.source in sources)
+    yield from (Document(story.text, story.source) for story in stories if story.source in sources)
+    yield from (d for d in read_texts(work.task.text_files()) if d.source in sources)

@@ -87,6 +87,7 @@ def _generator(work: Workspace) -> ModelFacts:
 def _classifier(work: Workspace) -> ModelFacts:
     metrics = work.runs.metrics("classifier")
     facts: dict[str, str | int | float] = {}
+    model = work.task.classifier.model
     if metrics["trained"]:
         facts["trained on snippets"] = metrics["snippets"]
         facts["failures among them"] = metrics["failures"]
@@ -99,7 +100,7 @@ def _classifier(work: Workspace) -> ModelFacts:
     scores = np.array([row["score"] for row in rows])
     failed = np.array([row["answer"] != Answer.OK for row in rows], dtype=np.bool_)
     return ModelFacts(
-        work.task.classifier.model,
+        "started from the generator" if model == "generator" else model,
         facts,
         _history(metrics.get("training", {}), "validation"),
         tuple(

@@ -73,7 +73,7 @@ class Workspace:
         elif name == "draws":
             inputs["settings"] = task.digest("generator.sampling", "labels.n_train", "labels.n_calibrate")
             inputs["sampler"] = task.digest(
-                "filter.batch_size", "labels.train_on", "classifier.training.enabled", "seed"
+                "filter.batch_size", "labels.source_share", "classifier.training.enabled", "seed"
             )
             inputs["generator"] = self.step("generator")
         elif name == "classifier":

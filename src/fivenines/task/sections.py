@@ -171,7 +171,8 @@ class Generator(Section):
 class Classifier(Section):
     """What reads the completions.
 
-    ``model``: a name on the hub, a folder, "minilm" (needs the extra of that name) or "scratch".
+    ``model``: a name on the hub, a folder, "minilm" (needs the extra of that name), "generator" (starts from
+    the weights of the generator, which knows its kind of text already) or "scratch".
     ``ok_per_failure``: train on at most so many ok snippets for each failure, chosen at random; None: on all.
     """
 
@@ -182,7 +183,7 @@ class Classifier(Section):
 
     @model_validator(mode="after")
     def _trained(self) -> Self:
-        if self.model in ("scratch", "minilm") and not self.training.enabled:
+        if self.model in ("scratch", "minilm", "generator") and not self.training.enabled:
             raise ValueError(
                 f'training.enabled must not be false for model "{self.model}": it knows no failures'
             )
@@ -193,12 +194,13 @@ class Labels(Section):
     """Whose answers count and how many are asked for.
 
     ``source``: "people", or "storyworld" for simulated labelers. ``rule``: how labels become one judgment.
-    ``train_on``: the completions that the classifier learns from: the generator's draws, the source's own
-    next sentences (failures come cheaper where the source has more of them), or half of each.
+    ``source_share``: of the ``n_train`` completions that the classifier learns from, the share that are the
+    source's own next sentences; the rest are the generator's draws. The source may fail more often, which makes
+    failures cheaper; but a generator errs in ways that the source never shows.
     """
 
     source: Literal["people", "storyworld"] = "people"
-    train_on: Literal["generator", "source", "both"] = "both"
+    source_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
     rule: Literal["majority", "any_failure", "unanimous"] = "majority"
     per_item: Count = 2
     n_train: Count = 2000
