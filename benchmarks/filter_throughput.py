@@ -3,7 +3,7 @@
 
     python benchmarks/filter_throughput.py                        the demo's sizes, trained here in minutes
     python benchmarks/filter_throughput.py --size all             larger generators and classifiers as well
-    python benchmarks/filter_throughput.py --models DIR           DIR/generator and DIR/classifier, as saved
+    python benchmarks/filter_throughput.py --models demo/runs     those of a finished task
     python benchmarks/filter_throughput.py --out docs/results     also as filter-throughput.md and .json there
 
 The opponents use transformers' own ``generate`` and see the models as transformers loads them:
@@ -11,9 +11,10 @@ The opponents use transformers' own ``generate`` and see the models as transform
   loop    all pending prompts, sorted by length and padded on the left, in calls of ``generate`` with 2, 4
           or 8 returns each and at most 128 or 2048 rows a call; the classifier on all of them, sorted by
           length; until all are accepted. Whichever of the six settings is fastest on average counts.
-All stop at the end-of-text token, which the generators learned to write after their sentence; all ask the
-same classifier object, so what differs is the generation and the number of draws. Each repetition has prompts
-of its own, so that no cache is warm, and all methods take turns within it.
+All stop at the end-of-text token, which the generators learned to write after their sentence. The opponents ask
+the classifier through transformers too, in batches sorted by length; weights, precision, calibration and
+threshold are the same. Each repetition has prompts of its own, so that no cache is warm, and all methods take
+turns within it.
 """
 
 from __future__ import annotations
@@ -33,11 +34,13 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from numpy.typing import NDArray
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from fivenines.filtering import FilteredGenerator
 from fivenines.models.classifier import Classifier, ClassifierConfig
+from fivenines.models.devices import autocast
 from fivenines.models.encoders import EncoderConfig
 from fivenines.models.language_model import LanguageModel, LanguageModelConfig
 from fivenines.models.training_config import TrainingConfig
@@ -47,6 +50,7 @@ from fivenines.storyworld import Truth, truth, write_corpus, write_prompts, writ
 NEW_TOKENS = 32
 BUDGET = 50
 RETURNS = (2, 4, 8)
+JUDGED = 128  # texts per call of the classifier; larger batches are no faster
 ROWS = (128, 2048)  # per call of generate: little waiting for the longest row, or few calls
 GOALS = {"plain": 20.0, "loop": 1.5}
 OURS = "fivenines"
@@ -78,6 +82,8 @@ class Setup:
     threshold: float
     model: Any  # the generator as transformers loads it
     tokenizer: Any
+    judge: Any  # the classifier as transformers loads it
+    reader: Any  # its tokenizer
 
 
 @dataclass
@@ -141,7 +147,7 @@ def plain(setup: Setup, prompts: Sequence[str], seed: int) -> Run:
         for _ in range(BUDGET):
             completion = _generate(setup, [prompt], 1)[0]
             drawn += 1
-            if setup.classifier.scores([Snippet(prompt, completion)])[0] < setup.threshold:
+            if _scores(setup, [prompt], [completion])[0] < setup.threshold:
                 accepted += 1
                 break
     return Run(accepted, drawn, *_since(begin))
@@ -158,8 +164,8 @@ def loop(setup: Setup, prompts: Sequence[str], seed: int, returns: int, rows: in
             part = pending[start : start + rows // returns]
             completions = _generate(setup, part, returns)
             drawn += len(completions)
-            snippets = [Snippet(part[i // returns], text) for i, text in enumerate(completions)]
-            scores = setup.classifier.scores(snippets).reshape(len(part), returns)
+            repeated = [prompt for prompt in part for _ in range(returns)]
+            scores = _scores(setup, repeated, completions).reshape(len(part), returns)
             passed = [any(score < setup.threshold for score in row) for row in scores.tolist()]
             accepted += sum(passed)
             left.extend(prompt for prompt, done in zip(part, passed, strict=True) if not done)
@@ -197,6 +203,26 @@ def _generate(setup: Setup, prompts: Sequence[str], returns: int) -> list[str]:
     return [text.strip() for text in setup.tokenizer.batch_decode(new, skip_special_tokens=True)]
 
 
+@torch.inference_mode()
+def _scores(setup: Setup, prompts: Sequence[str], completions: Sequence[str]) -> NDArray[np.float64]:
+    """P(failure) of each pair by transformers, (n,), in batches of ``JUDGED`` sorted by length."""
+    margins = np.empty(len(prompts))
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]) + len(completions[i]))
+    for start in range(0, len(order), JUDGED):
+        rows = order[start : start + JUDGED]
+        first, second = [prompts[i] for i in rows], [completions[i] for i in rows]
+        texts = (
+            (first, second)
+            if setup.reader.sep_token
+            else ([f"{a} {b}" for a, b in zip(first, second, strict=True)],)
+        )
+        batch = setup.reader(*texts, return_tensors="pt", padding=True, truncation=True)
+        with autocast(setup.classifier.config.precision, torch.device("cpu")):
+            logits = setup.judge(**batch).logits.float()
+        margins[rows] = (logits[:, 1] - logits[:, 0]).double().numpy()
+    return setup.classifier.calibration(margins)
+
+
 # -- models
 
 
@@ -228,10 +254,11 @@ def make_models(size: Size, folder: Path) -> None:
 
 def load(folder: Path, acceptance: float, batch_size: int) -> Setup:
     """The models, and the threshold that ``acceptance`` of the unfiltered completions pass."""
-    generator = LanguageModel.load(folder / "generator").with_sampling(
+    written, judging = _inside(folder / "generator"), _inside(folder / "classifier")
+    generator = LanguageModel.load(written).with_sampling(
         temperature=1.0, top_k=0, top_p=1.0, stop="eos", max_new_tokens=NEW_TOKENS, batch_size=batch_size
     )
-    classifier = Classifier.load(folder / "classifier")
+    classifier = Classifier.load(judging)
     prompts = write_prompts(512, seed=3)
     completions = generator.sample(prompts, seed=3)
     snippets = [Snippet(prompt, text) for prompt, text in zip(prompts, completions, strict=True)]
@@ -239,10 +266,20 @@ def load(folder: Path, acceptance: float, batch_size: int) -> Setup:
     threshold = float(np.nanquantile(scores, acceptance))
     if abs(float(np.mean(scores < threshold)) - acceptance) > 0.05:
         raise SystemExit(f"the classifier gives so many equal scores that none accepts {acceptance:g}")
-    model = AutoModelForCausalLM.from_pretrained(folder / "generator", dtype=torch.float32)
+    auto: Any = AutoModelForSequenceClassification
+    model = AutoModelForCausalLM.from_pretrained(written, dtype=torch.float32)
+    judge = auto.from_pretrained(judging, dtype=torch.float32)
     model.train(False)
-    tokenizer = AutoTokenizer.from_pretrained(folder / "generator", padding_side="left")
-    return Setup(generator, classifier, threshold, model, tokenizer)
+    judge.train(False)
+    tokenizer = AutoTokenizer.from_pretrained(written, padding_side="left")
+    return Setup(
+        generator, classifier, threshold, model, tokenizer, judge, AutoTokenizer.from_pretrained(judging)
+    )
+
+
+def _inside(folder: Path) -> Path:
+    """A task keeps its models one folder further in."""
+    return folder / "model" if (folder / "model").is_dir() else folder
 
 
 # -- measuring

@@ -58,7 +58,7 @@ def demo_settings(seed: int = 0) -> dict[str, object]:
             "n_comparisons": 500,
         },
         "threshold": {"acceptance": 0.75},
-        "filter": {"budget": 20, "batch_size": 256},
+        "filter": {"budget": 20, "batch_size": 512},
         "evaluate": {"outputs": 5_000, "distributions": {"all": "all", "failing": "failing"}},
     }
 

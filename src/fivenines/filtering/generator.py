@@ -162,6 +162,15 @@ class FilteredGenerator:
         self.stats = FilterStats()
         return _Run(self, iter(prompts), seed, ordered).outputs()
 
+    def forget(self) -> None:
+        """Let the models forget prompts that they have read, where they remember any (a method ``forget``).
+
+        What was read in other company differs in the last bits; the next run is that of a fresh process.
+        """
+        for model in (self.generator, self.classifier, self.rater):
+            if callable(forget := getattr(model, "forget", None)):
+                forget()
+
     def _limits(self) -> list[float]:
         """The threshold after 0, 1, ... rejections."""
         base = getattr(self.threshold, "value", self.threshold)

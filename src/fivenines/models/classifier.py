@@ -43,6 +43,7 @@ from fivenines.models.pairs import (
     token_counts,
     with_targets,
 )
+from fivenines.models.prefix_scoring import PrefixScorer, make_prefix_scorer
 from fivenines.models.training import train
 from fivenines.models.training_config import Precision, TrainingConfig, TrainingResult
 from fivenines.records import Judgment, Snippet
@@ -64,8 +65,9 @@ class ClassifierConfig:
     gives the architecture, "pooled" reads [first token; mean of the completion; mean of all].
     ``freeze_layers``: the embeddings and so many layers stay as they are loaded (trains faster).
     ``max_length`` in tokens of a pair; None: what the model takes, 512 at most. ``scoring_tokens``: tokens of
-    a scoring batch with its padding. ``dropout``: overrides every rate of the model while it trains.
-    ``select_by``: what a validation set is for. ``seed``: of a new head.
+    a scoring batch with its padding. ``prefix_cache_mb``: memory, in 2^20 bytes, for the prompts that a model
+    that reads from left to right has read (0: none; an encoder reads each pair anew). ``dropout``: overrides
+    every rate of the model while it trains. ``select_by``: what a validation set is for. ``seed``: of a new head.
     """
 
     outputs: Literal[1, 2] = 2
@@ -73,7 +75,8 @@ class ClassifierConfig:
     freeze_layers: int | None = None
     max_length: int | None = None
     precision: Precision = "auto"
-    scoring_tokens: int = 8192
+    scoring_tokens: int = 4096
+    prefix_cache_mb: float = 256.0
     dropout: float | None = None
     select_by: Literal["average_precision", "auroc", "log_loss"] = "average_precision"
     objective: Objective = field(default_factory=Objective)
@@ -92,6 +95,8 @@ class ClassifierConfig:
             raise ConfigError(sentence("precision", "must be auto, float32 or bfloat16", self.precision))
         if self.scoring_tokens < 1:
             raise ConfigError(sentence("scoring_tokens", "must be at least 1", self.scoring_tokens))
+        if not self.prefix_cache_mb >= 0:
+            raise ConfigError(sentence("prefix_cache_mb", "must be at least 0", self.prefix_cache_mb))
         if self.dropout is not None and not 0 <= self.dropout < 1:
             raise ConfigError(sentence("dropout", "must be None or lie in [0, 1)", self.dropout))
         if self.select_by not in ("average_precision", "auroc", "log_loss"):
@@ -128,6 +133,7 @@ class Classifier:
         self.provenance = {} if provenance is None else provenance
         self.fitted = fitted
         self.result: TrainingResult | None = None  # of the last fit
+        self._prefixes: PrefixScorer | None = None  # made when it first scores
         self._initial: dict[str, Tensor] | None = None  # the weights that every fit starts from
         self._initial_provenance = dict(self.provenance)
         freeze_bottom(model, config.freeze_layers)
@@ -222,7 +228,7 @@ class Classifier:
         Raises NotEnoughDataError unless both answers are there, ModelError when no completion fits.
         """
         training = TrainingConfig() if training is None else training
-        self._forget()
+        self._start_over()
         lesson, encoded = self._readable(
             lesson_of(snippets, judgments, self.config.objective, weights), snippets
         )
@@ -230,6 +236,7 @@ class Classifier:
         loss = self._loss(lesson)
         validate = None if validation is None else self._validator(validation)
         training = replace(training, precision=self._precision(training.precision))
+        self._prefixes = None  # it remembers prompts as the old weights read them
         with training_attention(self.model):
             self.result = train(
                 self.model, source, loss, training, validate=validate, folder=folder, progress=progress
@@ -247,7 +254,7 @@ class Classifier:
         }
         return self
 
-    def _forget(self) -> None:
+    def _start_over(self) -> None:
         if self._initial is None:
             self._initial = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
         else:
@@ -335,11 +342,45 @@ class Classifier:
             raise ModelError("classifier must be fitted before it scores, got a new head. Call fit first.")
         out = np.full(len(snippets), np.nan)
         for start in range(0, len(snippets), _AT_ONCE):
-            pairs = self.pairs.encode(snippets[start : start + _AT_ONCE])
-            readable = [i for i, pair in enumerate(pairs) if pair is not None]
-            if readable:
-                values = self._margins([pair for pair in pairs if pair is not None])
-                out[start + np.array(readable)] = values
+            some = snippets[start : start + _AT_ONCE]
+            values = self._margins_after_prompts(some)
+            out[start : start + len(some)] = self._margins_whole(some) if values is None else values
+        return out
+
+    def forget(self) -> None:
+        """Forget the prompts that were read; scores are then those of a fresh process, bit by bit."""
+        if self._prefixes is not None:
+            self._prefixes.clear()
+
+    def _margins_whole(self, snippets: Sequence[Snippet]) -> NDArray[np.float64]:
+        out = np.full(len(snippets), np.nan)
+        pairs = self.pairs.encode(snippets)
+        readable = [i for i, pair in enumerate(pairs) if pair is not None]
+        if readable:
+            out[readable] = self._margins([pair for pair in pairs if pair is not None])
+        return out
+
+    def _margins_after_prompts(self, snippets: Sequence[Snippet]) -> NDArray[np.float64] | None:
+        """The same, each prompt read once; None where the model does not allow it, or a prompt is empty."""
+        if not isinstance(self.pairs, ContinuationEncoder):
+            return None
+        self.model.train(False)
+        if self._prefixes is None:
+            self._prefixes = make_prefix_scorer(
+                self.model,
+                megabytes=self.config.prefix_cache_mb,
+                tokens=self.pairs.max_length,
+                precision=self._precision(self.config.precision),
+            )
+        parts = self.pairs.split(snippets)
+        known = [i for i, part in enumerate(parts) if part is not None]
+        texts = [part for part in parts if part is not None]
+        if self._prefixes is None or not all(prompt for prompt, _ in texts):
+            return None
+        out = np.full(len(snippets), np.nan)
+        if texts:
+            two = as_two_classes(self._prefixes.logits(texts, self.config.scoring_tokens))  # (n, 2)
+            out[known] = (two[:, 1] - two[:, 0]).double().cpu().numpy()
         return out
 
     @torch.inference_mode()

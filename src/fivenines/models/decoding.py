@@ -22,7 +22,15 @@ from fivenines.models.batching import pad, plan_batches
 from fivenines.models.kv_rows import KVRows
 from fivenines.models.prefix_cache import Prefix
 
-__all__ = ["CachedDecoder", "Decoder", "PlainDecoder", "make_decoder"]
+__all__ = [
+    "CachedDecoder",
+    "Decoder",
+    "Ids",
+    "PlainDecoder",
+    "as_attention_mask",
+    "keeps_plain_states",
+    "make_decoder",
+]
 
 Ids = tuple[int, ...]
 _SLACK = 32  # slots beyond the longest row: the block shifts at most once in so many steps
@@ -58,14 +66,14 @@ def make_decoder(model: PreTrainedModel, tokens: int) -> Decoder:
 
     ``tokens``: the longest text, prompt and completion, that will be decoded.
     """
-    if _keeps_plain_states(model, tokens):
+    if keeps_plain_states(model, tokens):
         decoder = CachedDecoder(model)
         if decoder.is_right():
             return decoder
     return PlainDecoder(model)
 
 
-def _keeps_plain_states(model: PreTrainedModel, tokens: int) -> bool:
+def keeps_plain_states(model: PreTrainedModel, tokens: int) -> bool:
     """Whether every layer attends to all that precedes, at least within ``tokens`` tokens."""
     if "position_ids" not in inspect.signature(model.forward).parameters or model.config.is_encoder_decoder:
         return False
@@ -75,6 +83,15 @@ def _keeps_plain_states(model: PreTrainedModel, tokens: int) -> bool:
         if type(layer) is not DynamicLayer:
             return False
     return True
+
+
+def as_attention_mask(model: PreTrainedModel, seen: Tensor) -> Tensor:
+    """``seen`` (n, 1, queries, keys), True: may be seen, as the model's attention wants it."""
+    seen = seen.to(model.device)
+    if model.config._attn_implementation == "sdpa":
+        return seen
+    least = torch.finfo(model.dtype).min  # the others add the mask to their scores
+    return torch.zeros_like(seen, dtype=model.dtype).masked_fill_(~seen, least)
 
 
 class CachedDecoder:
@@ -142,15 +159,10 @@ class CachedDecoder:
 
     def _forward(self, ids: Tensor, positions: Tensor, mask: Tensor | None, cache: Any) -> Tensor:
         """Logits of the last position, (n, vocabulary). ``mask`` (n, 1, queries, keys), True: may be seen."""
-        if mask is not None:
-            mask = mask.to(self.device)
-            if self.model.config._attn_implementation != "sdpa":  # the others add the mask to their scores
-                least = torch.finfo(self.model.dtype).min
-                mask = torch.zeros_like(mask, dtype=self.model.dtype).masked_fill_(~mask, least)
         output = self.model(
             input_ids=ids.to(self.device),
             position_ids=positions.to(self.device),
-            attention_mask=mask,
+            attention_mask=None if mask is None else as_attention_mask(self.model, mask),
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,

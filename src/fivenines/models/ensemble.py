@@ -88,6 +88,11 @@ class Ensemble:
         mean: NDArray[np.float64] = each.mean(axis=0)
         return mean
 
+    def forget(self) -> None:
+        """As :meth:`Classifier.forget`."""
+        for member in self.members:
+            member.forget()
+
     def scores(self, snippets: Sequence[Snippet]) -> NDArray[np.float64]:
         """P(failure), shape (n,), in [0, 1]; NaN as in :meth:`margins`."""
         return self.calibration(self.margins(snippets))

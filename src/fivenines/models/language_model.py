@@ -93,6 +93,11 @@ class LanguageModel:
         model.train(False)
         return cls(model, tokenizer, sampling, provenance={"base": asdict(config)})
 
+    def forget(self) -> None:
+        """Forget the prompts that were read; draws are then those of a fresh process, bit by bit."""
+        if self._sampler is not None:
+            self._sampler.clear()
+
     def with_sampling(self, **changes: Any) -> Self:
         """The same model, weights shared, that samples otherwise: ``with_sampling(temperature=0.7)``."""
         return type(self)(

@@ -159,17 +159,20 @@ class ContinuationEncoder(PairEncoder):
 
     def encode(self, snippets: Sequence[Snippet]) -> list[Encoded | None]:
         """As :meth:`PairEncoder.encode`."""
+        rows = [None if parts is None else [*parts[0], *parts[1]] for parts in self.split(snippets)]
+        return [None if ids is None else {"input_ids": ids, "attention_mask": [1] * len(ids)} for ids in rows]
+
+    def split(self, snippets: Sequence[Snippet]) -> list[tuple[tuple[int, ...], tuple[int, ...]] | None]:
+        """Token ids of each prompt, with what is left of it, and of its completion; None as :meth:`encode`."""
         good = [i for i, s in enumerate(snippets) if _is_text(s.prompt) and _is_text(s.completion)]
-        out: list[Encoded | None] = [None] * len(snippets)
+        out: list[tuple[tuple[int, ...], tuple[int, ...]] | None] = [None] * len(snippets)
         first = self.overhead
         found = continued(self.tokenizer, [snippets[i] for i in good])
         for i, (ids, before) in zip(good, found, strict=True):
-            completion = len(ids) - max(before, first)
+            begin = max(before, first)
             extra = max(0, len(ids) - self.max_length)
-            if completion < 1 or first + completion > self.max_length:
-                continue
-            kept = ids[:first] + ids[first + extra :]
-            out[i] = {"input_ids": kept, "attention_mask": [1] * len(kept)}
+            if len(ids) > begin and begin >= first + extra:
+                out[i] = (*ids[:first], *ids[first + extra : begin]), tuple(ids[begin:])
         return out
 
 
@@ -182,15 +185,26 @@ def continued(tokenizer: PreTrainedTokenizerBase, snippets: Sequence[Snippet]) -
         return []
     prompts = [snippet.prompt.rstrip() for snippet in snippets]
     texts = [f"{prompt} {s.completion.strip()}".strip() for prompt, s in zip(prompts, snippets, strict=True)]
-    before = tokenizer(prompts, verbose=False)["input_ids"]
-    joined = tokenizer(texts, verbose=False)["input_ids"]
+    different = list(dict.fromkeys(prompts))
+    before = dict(zip(different, _token_ids(tokenizer, different), strict=True))
     out = []
-    for alone, ids in zip(before, joined, strict=True):
-        shared = 0
-        while shared < min(len(alone), len(ids)) and alone[shared] == ids[shared]:
-            shared += 1
-        out.append((list(ids), shared))
+    for prompt, ids in zip(prompts, _token_ids(tokenizer, texts), strict=True):
+        alone = before[prompt]
+        shared = min(len(alone), len(ids))
+        while alone[:shared] != ids[:shared]:
+            shared -= 1
+        out.append((ids, shared))
     return out
+
+
+def _token_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+    """The tokens of each text, special ones included."""
+    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return [list(ids) for ids in tokenizer(texts, verbose=False)["input_ids"]]
+    backend.no_truncation()
+    backend.no_padding()
+    return [encoding.ids for encoding in backend.encode_batch(texts)]  # several times as fast as the wrapper
 
 
 def model_inputs(batch: Batch) -> Batch:

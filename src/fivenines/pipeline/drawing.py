@@ -45,13 +45,14 @@ def filter_in_chunks(
 ) -> dict[str, Any]:
     """One output per prompt, written to ``folder`` chunk by chunk. Returns what it cost, summed over chunks.
 
-    A chunk is a run of the filter of its own, with its own seed, so that a chunk redone after a kill holds the
-    same outputs. What it cost stands beside it.
+    A chunk is a run of the filter of its own, with its own seed and models that remember no prompt, so that a
+    chunk redone after a kill holds the same outputs. What it cost stands beside it.
     """
     costs: list[dict[str, Any]] = []
     for chunk, start in enumerate(range(0, len(prompts), size)):
         path, cost = folder / f"{name}-{chunk:05d}.jsonl", folder / f"{name}-{chunk:05d}.cost.json"
         if not (path.is_file() and cost.is_file()):
+            safe.forget()
             begin = time.perf_counter()
             outputs = safe.generate(prompts[start : start + size], seed=chunk_seed(seed, chunk))
             write_jsonl_atomic(path, map(row_of_output, outputs))

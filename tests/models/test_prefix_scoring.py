@@ -1,0 +1,144 @@
+"""A prompt read once for all its completions gives the scores of texts read whole, and is forgotten in time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import AutoConfig, AutoModelForSequenceClassification
+
+from fivenines.models.classifier import Classifier, ClassifierConfig
+from fivenines.models.language_model import LanguageModel, LanguageModelConfig
+from fivenines.models.prefix_scoring import PrefixScorer, make_prefix_scorer
+from fivenines.models.training_config import TrainingConfig
+from fivenines.records import Answer, Judgment, Snippet
+
+IDS = st.lists(st.integers(1, 49), min_size=1, max_size=14).map(tuple)
+
+
+def random_model(architecture: str = "gpt2", **changes: Any) -> Any:
+    """A classifier of 50 tokens and 32 positions, whose weights are large enough to tell texts apart."""
+    common = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    options = common | {
+        "intermediate_size": 64,
+        "max_position_embeddings": 32,
+        "pad_token_id": 0,
+        "num_labels": 2,
+    }
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(architecture, **(options | {"initializer_range": 0.3} | changes))
+    auto: Any = AutoModelForSequenceClassification
+    return auto.from_config(config).eval()
+
+
+def scorer_of(model: Any, megabytes: float = 16.0) -> PrefixScorer:
+    scorer = make_prefix_scorer(model, megabytes=megabytes, tokens=32, precision="float32")
+    assert scorer is not None
+    return scorer
+
+
+MODELS = {name: random_model(name) for name in ("gpt2", "llama", "gpt_neox")}
+SCORERS = {name: scorer_of(model) for name, model in MODELS.items()}
+
+
+@pytest.mark.parametrize("architecture", list(MODELS))
+@given(texts=st.lists(st.tuples(IDS, IDS), min_size=1, max_size=12), max_tokens=st.sampled_from([8, 40, 400]))
+def test_logits_are_those_of_whole_texts(
+    architecture: str, texts: list[tuple[tuple[int, ...], tuple[int, ...]]], max_tokens: int
+) -> None:
+    model, scorer = MODELS[architecture], SCORERS[architecture]
+    with torch.inference_mode():
+        whole = torch.cat([model(input_ids=torch.tensor([a + b])).logits for a, b in texts])
+    for _ in range(2):  # prompts that are new, and prompts that are remembered
+        torch.testing.assert_close(scorer.logits(texts, max_tokens), whole, atol=1e-4, rtol=1e-4)
+
+
+def test_a_prompt_is_read_once() -> None:
+    scorer = scorer_of(random_model())
+    scorer.prefixes.hits = scorer.prefixes.misses = 0  # the trial has read two
+    scorer.logits([((1, 2, 3), (4,)), ((1, 2, 3), (5, 6)), ((7, 8), (9,))], 400)
+    assert (scorer.prefixes.hits, scorer.prefixes.misses, len(scorer.prefixes)) == (0, 2, 2)
+    scorer.logits([((7, 8), (1,)), ((1, 2), (9,))], 400)
+    assert (scorer.prefixes.hits, scorer.prefixes.misses, len(scorer.prefixes)) == (1, 3, 3)
+    scorer.clear()
+    assert len(scorer.prefixes) == 0
+
+
+def test_memory_has_a_limit() -> None:
+    scorer = scorer_of(random_model(), megabytes=0.01)
+    scorer.logits([((i, i + 1), (4,)) for i in range(1, 40)], 400)
+    assert 0 < scorer.prefixes.nbytes <= 0.01 * 2**20
+
+
+def test_models_that_do_not_keep_plain_states_are_refused() -> None:
+    sliding = random_model("mistral", sliding_window=4, num_key_value_heads=2)
+    assert make_prefix_scorer(sliding, megabytes=16, tokens=32, precision="float32") is None
+    assert make_prefix_scorer(MODELS["gpt2"], megabytes=0, tokens=32, precision="float32") is None
+    assert make_prefix_scorer(random_model("bert"), megabytes=16, tokens=32, precision="float32") is None
+
+
+@pytest.fixture(scope="module")
+def snippets() -> list[Snippet]:
+    rng = np.random.default_rng(0)
+    words = ["the", "cat", "dog", "saw", "bit", "ran", "house", "red"]
+    prompts = [" ".join(rng.choice(words, n)) for n in (3, 5, 8)]
+    return [Snippet(prompts[i % 3], " ".join(rng.choice(words, 1 + i % 5))) for i in range(60)]
+
+
+@pytest.fixture(scope="module")
+def folder(snippets: list[Snippet], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("classifier")
+    size = LanguageModelConfig(layers=2, width=32, heads=2, context=24, tokenizer="word")
+    LanguageModel.create([s.text for s in snippets], size).save(made / "generator")
+    classifier = Classifier.load(made / "generator", ClassifierConfig(precision="float32"))
+    classifier.fit(
+        snippets, judged(snippets), training=TrainingConfig(epochs=3, learning_rate=3e-3, threads=1)
+    )
+    classifier.save(made / "classifier")
+    return made / "classifier"
+
+
+def judged(snippets: list[Snippet]) -> list[Judgment]:
+    return [Judgment(s.id, Answer.FAILURE if "bit" in s.completion else Answer.OK) for s in snippets]
+
+
+def test_a_classifier_scores_alike_with_and_without_memory(folder: Path, snippets: list[Snippet]) -> None:
+    config = ClassifierConfig(precision="float32")
+    remembers = Classifier.load(folder, config)
+    reads_whole = Classifier.load(folder, ClassifierConfig(precision="float32", prefix_cache_mb=0))
+    odd = [Snippet("the cat " * 30, "ran"), Snippet("cat", " "), Snippet("cat", "dog " * 40)]
+    expected = reads_whole.margins(snippets + odd)
+    assert np.isnan(expected[-2:]).all()
+    np.testing.assert_allclose(remembers.margins(snippets + odd), expected, atol=1e-5)
+    np.testing.assert_allclose(remembers.margins(snippets + odd), expected, atol=1e-5)  # from memory
+    assert remembers._prefixes is not None
+    empty = [
+        *snippets,
+        Snippet("", "the dog bit"),
+    ]  # nothing to remember of an empty prompt: all are read whole
+    np.testing.assert_allclose(remembers.margins(empty), reads_whole.margins(empty), atol=1e-5)
+
+
+def test_what_was_forgotten_is_read_again_bit_by_bit(folder: Path, snippets: list[Snippet]) -> None:
+    classifier = Classifier.load(folder)
+    fresh = classifier.margins(snippets)
+    classifier.margins(snippets[:7])
+    classifier.forget()
+    np.testing.assert_array_equal(classifier.margins(snippets), fresh)
+
+
+def test_a_fit_forgets_what_the_old_weights_read(folder: Path, snippets: list[Snippet]) -> None:
+    classifier = Classifier.load(folder, ClassifierConfig(precision="float32"))
+    before = classifier.margins(snippets)
+    classifier.fit(
+        snippets, judged(snippets), training=TrainingConfig(epochs=2, learning_rate=3e-3, threads=1)
+    )
+    after = classifier.margins(snippets)
+    assert not np.allclose(before, after)
+    classifier.forget()
+    np.testing.assert_array_equal(classifier.margins(snippets), after)
