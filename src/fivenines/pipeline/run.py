@@ -67,9 +67,10 @@ def run(
         work = Workspace(task, store, progress)
         store.add_guidelines(task.guidelines_text())
         for stage in STAGES:
-            if stage.ask is not None:
+            answered = task.labels.source == "storyworld" and work.step(stage.name).is_done()
+            if stage.ask is not None and not answered:  # simulated people never owe an answer
                 stage.ask(work)
-            done.waiting = [w for purpose in stage.needs if (w := missing(work, purpose)) is not None]
+            done.waiting = [] if answered else [w for p in stage.needs if (w := missing(work, p)) is not None]
             if done.waiting:
                 break
             step = work.step(stage.name)

@@ -10,7 +10,6 @@ when, something that it depends on has changed:
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,17 +78,17 @@ class Workspace:
         elif name == "classifier":
             inputs["settings"] = task.digest("classifier", "labels.rule", "seed")
             inputs["model"] = self._model_input(task.classifier.model)
-            inputs["labels"] = self.labels_digest(TRAIN)
+            inputs["labels"] = self.store.said(TRAIN)
             inputs["draws"] = self.step("draws")
         elif name == "threshold":
             inputs["settings"] = task.digest("threshold", "labels.rule")
-            inputs["labels"] = self.labels_digest(CALIBRATE)
+            inputs["labels"] = self.store.said(CALIBRATE)
             inputs["classifier"] = self.step("classifier")
         elif name == "outputs":
             inputs["settings"] = task.digest("filter", "evaluate", "generator.sampling", "seed")
             inputs["threshold"] = self.step("threshold")
         elif name == "evaluation":
-            inputs["labels"] = [self.labels_digest(p) for p in (UNFILTERED, FILTERED, COMPARE)]
+            inputs["labels"] = [self.store.said(p) for p in (UNFILTERED, FILTERED, COMPARE)]
             inputs["settings"] = task.digest("labels", "threshold")
             inputs["outputs"] = self.step("outputs")
         else:
@@ -101,15 +100,6 @@ class Workspace:
         """A local folder counts by its content, anything else by its name."""
         source = self.task.model_source(model)
         return Path(source) if model != MINILM and Path(source).is_dir() else model
-
-    def labels_digest(self, purpose: str) -> str:
-        """A hash of what people have said for a purpose, whatever the order of saying."""
-        said = [label.id for label in self.store.labels(purpose)]
-        said += [comparison.id for comparison in self.store.comparisons(purpose)]
-        digest = hashlib.blake2b(digest_size=16)
-        for one in sorted(said):
-            digest.update(one.encode())
-        return digest.hexdigest()
 
     def judged(self, purpose: str, snippets: Sequence[Snippet]) -> tuple[list[Snippet], list[Judgment]]:
         """The snippets that have a judgment, with it, in the order given."""

@@ -134,6 +134,9 @@ class Store(Protocol):
     def comparisons(self, purpose: str | None = None) -> list[Comparison]:
         """All comparisons, or those of a purpose, in the order they came."""
 
+    def said(self, purpose: str) -> str:
+        """A hash of all labels and comparisons of a purpose: the same exactly while nobody has said more."""
+
     def add_guidelines(self, text: str, author: str = "") -> Guidelines:
         """Keep a version of the guidelines, unless it is the latest. Labels note the version of their day."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -162,6 +163,16 @@ class SQLStore:
             query = query.where(comparisons.c.purpose == purpose)
         with self._database.read() as connection:
             return [_comparison(row) for row in connection.execute(query)]
+
+    def said(self, purpose: str) -> str:
+        asked = select(items.c.snippet_id).where(items.c.purpose == purpose)
+        queries = (
+            select(labels.c.digest).where(labels.c.snippet_id.in_(asked)),
+            select(comparisons.c.digest).where(comparisons.c.purpose == purpose),
+        )
+        with self._database.read() as connection:
+            found = sorted(digest for query in queries for digest in connection.scalars(query))
+        return hashlib.blake2b("".join(found).encode(), digest_size=16).hexdigest()
 
     def add_guidelines(self, text: str, author: str = "") -> Guidelines:
         _check_text("guidelines", text, author)

@@ -274,6 +274,23 @@ class StoreContract:
             store.add_comparisons("quality", [given[0], Comparison("p", "a", "b", "", "tie")], lines=[11, 12])
         assert len(store.comparisons("quality")) == 4
 
+    def test_what_was_said_has_a_hash(self, store: Store) -> None:
+        one, other = _snippets(2)
+        store.add_items("train", [one, other])
+        store.add_items("test", [other])
+        hashes = [store.said("train"), store.said("test")]
+        labels = [Label(s.id, "ann", Answer.OK, at=EARLY) for s in (one, other)]
+        store.add_labels(labels[:1])
+        assert store.said("test") == hashes[1]  # nobody has spoken of its item
+        hashes.append(store.said("train"))
+        store.add_labels(labels)
+        hashes += [store.said("train"), store.said("test")]
+        store.add_labels(labels)  # known already
+        assert [store.said("train"), store.said("test")] == hashes[-2:]
+        store.add_comparisons("train", [Comparison("p", "a", "b", "ann", "left")])
+        hashes.append(store.said("train"))
+        assert len(set(hashes)) == len(hashes) - 1  # nothing said is the same in both purposes
+
     def test_guidelines_have_versions(self, store: Store) -> None:
         first = store.add_guidelines("Injuries count.", "ann")
         assert store.add_guidelines("Injuries count.", "bob") == first
