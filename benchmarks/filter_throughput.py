@@ -40,7 +40,7 @@ from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from fivenines.filtering import FilteredGenerator
 from fivenines.models.classifier import Classifier, ClassifierConfig
-from fivenines.models.devices import autocast
+from fivenines.models.devices import autocast, uses_bfloat16
 from fivenines.models.encoders import EncoderConfig
 from fivenines.models.language_model import LanguageModel, LanguageModelConfig
 from fivenines.models.training_config import TrainingConfig
@@ -147,7 +147,7 @@ def plain(setup: Setup, prompts: Sequence[str], seed: int) -> Run:
         for _ in range(BUDGET):
             completion = _generate(setup, [prompt], 1)[0]
             drawn += 1
-            if _scores(setup, [prompt], [completion])[0] < setup.threshold:
+            if _passes(setup, [prompt], [completion])[0]:
                 accepted += 1
                 break
     return Run(accepted, drawn, *_since(begin))
@@ -165,8 +165,8 @@ def loop(setup: Setup, prompts: Sequence[str], seed: int, returns: int, rows: in
             completions = _generate(setup, part, returns)
             drawn += len(completions)
             repeated = [prompt for prompt in part for _ in range(returns)]
-            scores = _scores(setup, repeated, completions).reshape(len(part), returns)
-            passed = [any(score < setup.threshold for score in row) for row in scores.tolist()]
+            each = _passes(setup, repeated, completions).reshape(len(part), returns)
+            passed: list[bool] = np.any(each, axis=1).tolist()
             accepted += sum(passed)
             left.extend(prompt for prompt, done in zip(part, passed, strict=True) if not done)
         pending = left
@@ -204,23 +204,22 @@ def _generate(setup: Setup, prompts: Sequence[str], returns: int) -> list[str]:
 
 
 @torch.inference_mode()
-def _scores(setup: Setup, prompts: Sequence[str], completions: Sequence[str]) -> NDArray[np.float64]:
-    """P(failure) of each pair by transformers, (n,), in batches of ``JUDGED`` sorted by length."""
-    margins = np.empty(len(prompts))
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]) + len(completions[i]))
+def _passes(setup: Setup, prompts: Sequence[str], completions: Sequence[str]) -> NDArray[np.bool_]:
+    """What the classifier lets through, (n,), by transformers, in batches of ``JUDGED`` sorted by length."""
+    margins = np.full(len(prompts), np.inf)  # an empty completion never passes
+    written = [i for i, completion in enumerate(completions) if completion]
+    order = sorted(written, key=lambda i: len(prompts[i]) + len(completions[i]))
     for start in range(0, len(order), JUDGED):
         rows = order[start : start + JUDGED]
-        first, second = [prompts[i] for i in rows], [completions[i] for i in rows]
-        texts = (
-            (first, second)
-            if setup.reader.sep_token
-            else ([f"{a} {b}" for a, b in zip(first, second, strict=True)],)
-        )
+        texts = [[prompts[i] for i in rows], [completions[i] for i in rows]]
+        if not setup.reader.sep_token:  # a decoder reads one text
+            texts = [[f"{first} {second}" for first, second in zip(*texts, strict=True)]]
         batch = setup.reader(*texts, return_tensors="pt", padding=True, truncation=True)
         with autocast(setup.classifier.config.precision, torch.device("cpu")):
             logits = setup.judge(**batch).logits.float()
         margins[rows] = (logits[:, 1] - logits[:, 0]).double().numpy()
-    return setup.classifier.calibration(margins)
+    passed: NDArray[np.bool_] = setup.classifier.calibration(margins) < setup.threshold
+    return passed
 
 
 # -- models
@@ -361,9 +360,13 @@ def main() -> int:
     parser.add_argument("--prompts", type=int, default=256)
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--acceptance", type=float, default=0.5, help="share of draws below the threshold")
-    parser.add_argument("--batch-size", type=int, default=256, help="rows of the sampler, draws per call")
+    parser.add_argument("--batch-size", type=int, default=512, help="rows of the sampler, draws per call")
     parser.add_argument("--out", type=Path, help="folder for the table and the figures")
     options = parser.parse_args()
+    if torch.cuda.is_available() or torch.backends.mps.is_available():
+        parser.error(
+            "this measures processors, and here is an accelerator. Set CUDA_VISIBLE_DEVICES= to hide it."
+        )
     torch.set_num_threads(options.threads)
     disable_progress_bar()  # type: ignore[no-untyped-call]
     set_verbosity_error()  # type: ignore[no-untyped-call]
@@ -407,10 +410,12 @@ def _write(folder: Path, reports: dict[str, dict[str, Any]], options: argparse.N
     folder.mkdir(parents=True, exist_ok=True)
     versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
     machine = f"{options.threads} threads, {platform.machine()}, {versions}"
+    bfloat16 = uses_bfloat16("auto", torch.device("cpu"))
+    precision = "bfloat16" if bfloat16 else "float32"
     settings = (
         f"{options.prompts} prompts and {options.repetitions} repetitions, in turns; threshold at an "
         f"acceptance of {options.acceptance:g}; batch size {options.batch_size}; at most {NEW_TOKENS} new "
-        f"tokens; float32; budget {BUDGET}."
+        f"tokens; the generator in float32, the classifier in {precision} for all; budget {BUDGET}."
     )
     command = "python " + " ".join(["benchmarks/filter_throughput.py", *sys.argv[1:]])
     head = f"# Accepted outputs per second\n\n{machine}. {settings} Made by `{command}`.\n"

@@ -17,8 +17,8 @@ __all__ = ["demo_settings", "write_demo"]
 def demo_settings(seed: int = 0) -> dict[str, object]:
     """The demo's task.toml: everything is trained from scratch, simulated people label, minutes on two cores.
 
-    The classifier starts from the generator: from scratch, as large and for as long, it learnt which kinds of
-    story are safe but not who is hit in the others.
+    The classifier starts from the generator: from scratch, on as many labels and for longer, it learnt which
+    kinds of story are safe but not who is hit in the others.
     """
     return {
         "name": "storyworld",

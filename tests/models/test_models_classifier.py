@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from fivenines.errors import ConfigError, DataError, LabelError, ModelError, NotEnoughDataError
 from fivenines.models.classifier import Classifier, ClassifierConfig
 from fivenines.models.encoders import EncoderConfig
 from fivenines.models.folder import CARD
-from fivenines.models.heads import Head
+from fivenines.models.heads import Head, reads_left_to_right
 from fivenines.models.language_model import LanguageModel, LanguageModelConfig
 from fivenines.models.objective import Objective
 from fivenines.models.protocols import ClassifierLike
@@ -159,6 +159,23 @@ def test_a_classifier_that_starts_from_a_generator(architecture: Any, tokenizer:
         logits = plain.eval()(**reader(texts, padding=True, return_tensors="pt")).logits
     np.testing.assert_allclose((logits[:, 1] - logits[:, 0]).numpy(), loaded.margins(fresh), atol=1e-4)
     assert plain.config.id2label == {0: "ok", 1: "failure"}
+
+
+def test_which_models_read_from_left_to_right() -> None:
+    known = {name: AutoConfig.for_model(name) for name in ("gpt2", "llama", "gpt_neox", "qwen2", "mistral")}
+    others = (
+        "bert",
+        "roberta",
+        "deberta-v2",
+        "modernbert",
+        "xlnet",
+        "bart",
+        "plbart",
+        "bigbird_pegasus",
+        "t5",
+    )
+    assert all(reads_left_to_right(config) for config in known.values())
+    assert not any(reads_left_to_right(AutoConfig.for_model(name)) for name in others)
 
 
 def test_a_generator_as_classifier_reads_the_completion_whole(tmp_path: Path) -> None:

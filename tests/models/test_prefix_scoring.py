@@ -10,11 +10,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import processors
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
+from fivenines.errors import NotEnoughDataError
 from fivenines.models.classifier import Classifier, ClassifierConfig
+from fivenines.models.continuation import Parts
 from fivenines.models.language_model import LanguageModel, LanguageModelConfig
-from fivenines.models.prefix_scoring import PrefixScorer, make_prefix_scorer
+from fivenines.models.prefix_scoring import PrefixScorer, _batches, make_prefix_scorer
 from fivenines.models.training_config import TrainingConfig
 from fivenines.records import Answer, Judgment, Snippet
 
@@ -69,6 +72,38 @@ def test_a_prompt_is_read_once() -> None:
     assert len(scorer.prefixes) == 0
 
 
+def test_a_batch_has_a_limit() -> None:
+    prompts, completions = st.integers(1, 20), st.integers(1, 200)
+    texts = st.lists(st.tuples(prompts, completions).map(lambda n: ((1,) * n[0], (2,) * n[1])), max_size=60)
+
+    @given(texts=texts, limit=st.integers(1, 600))
+    def check(texts: list[Parts], limit: int) -> None:
+        batches = _batches(texts, limit)
+        assert sorted(i for batch, _, _ in batches for i in batch) == list(range(len(texts)))
+        for batch, width, new in batches:
+            assert len(batch) == 1 or len(batch) * (width + new) <= limit
+            assert all(len(texts[i][0]) <= width and len(texts[i][1]) <= new for i in batch)
+
+    check()
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_text_does_not_depend_on_its_company(precision: Any) -> None:
+    scorer = make_prefix_scorer(MODELS["gpt2"], megabytes=16.0, tokens=32, precision=precision)
+    assert scorer is not None
+    rng = np.random.default_rng(0)
+
+    def draw() -> tuple[int, ...]:
+        return tuple(rng.integers(1, 50, rng.integers(1, 16)).tolist())
+
+    texts = [(draw(), draw()) for _ in range(40)]
+    together = scorer.logits(texts, 400)
+    for i in (0, 7, 23):
+        scorer.clear()
+        alone = scorer.logits([texts[i]], 400)[0]
+        torch.testing.assert_close(alone, together[i], atol=1e-6, rtol=1e-6)
+
+
 def test_memory_has_a_limit() -> None:
     scorer = scorer_of(random_model(), megabytes=0.01)
     scorer.logits([((i, i + 1), (4,)) for i in range(1, 40)], 400)
@@ -111,9 +146,11 @@ def test_a_classifier_scores_alike_with_and_without_memory(folder: Path, snippet
     config = ClassifierConfig(precision="float32")
     remembers = Classifier.load(folder, config)
     reads_whole = Classifier.load(folder, ClassifierConfig(precision="float32", prefix_cache_mb=0))
-    odd = [Snippet("the cat " * 30, "ran"), Snippet("cat", " "), Snippet("cat", "dog " * 40)]
+    spaced = Snippet("\n" + "the cat " * 30, "ran")
+    odd = [Snippet("the cat " * 30, "ran"), spaced, Snippet("cat", " "), Snippet("cat", "dog " * 40)]
     expected = reads_whole.margins(snippets + odd)
     assert np.isnan(expected[-2:]).all()
+    assert np.isfinite(expected[:-2]).all()
     np.testing.assert_allclose(remembers.margins(snippets + odd), expected, atol=1e-5)
     np.testing.assert_allclose(remembers.margins(snippets + odd), expected, atol=1e-5)  # from memory
     assert remembers._prefixes is not None
@@ -142,3 +179,30 @@ def test_a_fit_forgets_what_the_old_weights_read(folder: Path, snippets: list[Sn
     assert not np.allclose(before, after)
     classifier.forget()
     np.testing.assert_array_equal(classifier.margins(snippets), after)
+    with pytest.raises(NotEnoughDataError):  # a fit that fails has put the first weights back
+        classifier.fit(snippets, [Judgment(s.id, Answer.OK) for s in snippets])
+    failed = classifier.margins(snippets)
+    classifier.forget()
+    np.testing.assert_array_equal(classifier.margins(snippets), failed)
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_an_end_of_text_is_no_place_to_read_a_score(
+    folder: Path, snippets: list[Snippet], ends: bool
+) -> None:
+    """Whether the tokenizer appends it or a generator spelled it out."""
+    classifier = Classifier.load(folder, ClassifierConfig(precision="float32"))
+    whole = Classifier.load(folder, ClassifierConfig(precision="float32", prefix_cache_mb=0))
+    expected = classifier.margins(snippets)
+    if ends:
+        for one in (classifier, whole):
+            backend: Any = one.tokenizer
+            backend.backend_tokenizer.post_processor = processors.TemplateProcessing(
+                single="$A <|endoftext|>", special_tokens=[("<|endoftext|>", one.tokenizer.eos_token_id)]
+            )
+        said = snippets
+    else:
+        said = [Snippet(s.prompt, f"{s.completion}<|endoftext|>") for s in snippets]
+    np.testing.assert_allclose(classifier.margins(said), expected, atol=1e-5)
+    np.testing.assert_allclose(whole.margins(said), expected, atol=1e-5)
+    assert classifier.pairs.overhead == 0

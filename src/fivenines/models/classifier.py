@@ -22,6 +22,7 @@ from fivenines.models.batching import Batch, LengthBatches, to_device
 from fivenines.models.calibration import Calibration, Method, log_loss
 from fivenines.models.checkpoints import remove_checkpoint
 from fivenines.models.classifier_config import ClassifierConfig
+from fivenines.models.continuation import ContinuationEncoder
 from fivenines.models.devices import autocast, place, training_attention
 from fivenines.models.encoders import EncoderConfig, make_encoder, train_pair_tokenizer
 from fivenines.models.folder import (
@@ -31,12 +32,12 @@ from fivenines.models.folder import (
     save_folder,
 )
 from fivenines.models.heads import load_with_head, reads_left_to_right
+from fivenines.models.language_model import KIND as GENERATOR
 from fivenines.models.losses import as_two_classes, classification_loss
 from fivenines.models.objective import Lesson, calibration_of, lesson_of
 from fivenines.models.optimizers import freeze_bottom
 from fivenines.models.pairs import (
     LONGEST,
-    ContinuationEncoder,
     Encoded,
     PairEncoder,
     model_inputs,
@@ -52,7 +53,6 @@ from fivenines.records import Judgment, Snippet
 __all__ = ["Classifier", "ClassifierConfig", "Judged"]
 
 KIND = "classifier"
-GENERATOR = "language model"  # the kind of a card that a classifier may start from
 Judged = tuple[Sequence[Snippet], Sequence[Judgment]]
 _AT_ONCE = 16384  # snippets tokenized together when scoring: bounds the memory
 _LOG = logging.getLogger(__name__)
@@ -74,9 +74,10 @@ class Classifier:
         self.model, self.tokenizer, self.config = model, tokenizer, config
         self.calibration = Calibration() if calibration is None else calibration
         self.provenance = {} if provenance is None else provenance
-        self.fitted = fitted
+        self.fitted = self._initially_fitted = fitted
         self.result: TrainingResult | None = None  # of the last fit
-        self._prefixes: PrefixScorer | None = None  # made when it first scores
+        self._prefixes: PrefixScorer | None = None
+        self._prefixes_tried = False
         self._initial: dict[str, Tensor] | None = None  # the weights that every fit starts from
         self._initial_provenance = dict(self.provenance)
         freeze_bottom(model, config.freeze_layers)
@@ -179,7 +180,6 @@ class Classifier:
         loss = self._loss(lesson)
         validate = None if validation is None else self._validator(validation)
         training = replace(training, precision=self._precision(training.precision))
-        self._prefixes = None  # it remembers prompts as the old weights read them
         with training_attention(self.model):
             self.result = train(
                 self.model, source, loss, training, validate=validate, folder=folder, progress=progress
@@ -202,6 +202,11 @@ class Classifier:
             self._initial = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
         else:
             self.model.load_state_dict(self._initial)
+        self._prefixes, self._prefixes_tried = (
+            None,
+            False,
+        )  # it remembers prompts as the old weights read them
+        self.fitted = self._initially_fitted
         self.calibration = Calibration()
         self.provenance = dict(self._initial_provenance)
 
@@ -279,21 +284,36 @@ class Classifier:
     def margins(self, snippets: Sequence[Snippet]) -> NDArray[np.float64]:
         """log P(failure) - log P(ok) before calibration, shape (n,); NaN for what cannot be read whole.
 
-        A snippet's margin does not depend on what is scored with it. Raises ModelError before the first fit.
+        A snippet's margin does not depend on what is scored with it, beyond the rounding of float32. Raises
+        ModelError before the first fit.
         """
         if not self.fitted:
             raise ModelError("classifier must be fitted before it scores, got a new head. Call fit first.")
         out = np.full(len(snippets), np.nan)
         for start in range(0, len(snippets), _AT_ONCE):
             some = snippets[start : start + _AT_ONCE]
-            values = self._margins_after_prompts(some)
-            out[start : start + len(some)] = self._margins_whole(some) if values is None else values
+            scorer = self._prefix_scorer()
+            found = self._margins_whole(some) if scorer is None else self._margins_after_prompts(some, scorer)
+            out[start : start + len(some)] = found
         return out
 
     def forget(self) -> None:
         """Forget the prompts that were read; scores are then those of a fresh process, bit by bit."""
         if self._prefixes is not None:
             self._prefixes.clear()
+
+    def _prefix_scorer(self) -> PrefixScorer | None:
+        """Reads each prompt once; None for models that do not allow it, found out at the first scoring."""
+        if not self._prefixes_tried and isinstance(self.pairs, ContinuationEncoder):
+            self.model.train(False)
+            self._prefixes = make_prefix_scorer(
+                self.model,
+                megabytes=self.config.prefix_cache_mb,
+                tokens=self.pairs.max_length,
+                precision=self._precision(self.config.precision),
+            )
+        self._prefixes_tried = True
+        return self._prefixes
 
     def _margins_whole(self, snippets: Sequence[Snippet]) -> NDArray[np.float64]:
         out = np.full(len(snippets), np.nan)
@@ -303,27 +323,21 @@ class Classifier:
             out[readable] = self._margins([pair for pair in pairs if pair is not None])
         return out
 
-    def _margins_after_prompts(self, snippets: Sequence[Snippet]) -> NDArray[np.float64] | None:
-        """The same, each prompt read once; None where the model does not allow it, or a prompt is empty."""
-        if not isinstance(self.pairs, ContinuationEncoder):
-            return None
+    def _margins_after_prompts(
+        self, snippets: Sequence[Snippet], scorer: PrefixScorer
+    ) -> NDArray[np.float64]:
+        """As :meth:`_margins_whole`; what has no prompt is read whole."""
+        assert isinstance(self.pairs, ContinuationEncoder)
         self.model.train(False)
-        if self._prefixes is None:
-            self._prefixes = make_prefix_scorer(
-                self.model,
-                megabytes=self.config.prefix_cache_mb,
-                tokens=self.pairs.max_length,
-                precision=self._precision(self.config.precision),
-            )
-        parts = self.pairs.split(snippets)
-        known = [i for i, part in enumerate(parts) if part is not None]
-        texts = [part for part in parts if part is not None]
-        if self._prefixes is None or not all(prompt for prompt, _ in texts):
-            return None
         out = np.full(len(snippets), np.nan)
-        if texts:
-            two = as_two_classes(self._prefixes.logits(texts, self.config.scoring_tokens))  # (n, 2)
+        parts = {i: both for i, both in enumerate(self.pairs.split(snippets)) if both is not None}
+        known = [i for i, (prompt, _) in parts.items() if prompt]
+        if known:
+            logits = scorer.logits([parts[i] for i in known], self.config.scoring_tokens)
+            two = as_two_classes(logits)  # (n, 2)
             out[known] = (two[:, 1] - two[:, 0]).double().cpu().numpy()
+        if bare := [i for i in parts if not parts[i][0]]:
+            out[bare] = self._margins_whole([snippets[i] for i in bare])
         return out
 
     @torch.inference_mode()

@@ -25,7 +25,12 @@ Head = Literal["plain", "pooled"]
 
 
 def reads_left_to_right(config: PretrainedConfig) -> bool:
-    """Whether the architecture is a decoder, such as a generator has: GPT-2, Llama, GPT-NeoX, Qwen, ..."""
+    """Whether the architecture is a decoder, such as a generator has: GPT-2, Llama, GPT-NeoX, Qwen, ...
+
+    XLNet, which predicts in any order and scores at a token of its own, is none.
+    """
+    if config.is_encoder_decoder or config.model_type == "xlnet":
+        return False
     return type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and type(config) not in MODEL_FOR_MASKED_LM_MAPPING
 
 

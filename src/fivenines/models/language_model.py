@@ -21,10 +21,10 @@ from fivenines.errors import ConfigError, DataError, ModelError, sentence
 from fivenines.models.batching import Batch, pad, plan_batches, to_device
 from fivenines.models.causal import LanguageModelConfig, block_batches, make_causal_model, pack
 from fivenines.models.checkpoints import remove_checkpoint
+from fivenines.models.continuation import continued
 from fivenines.models.devices import place, training_attention, uses_bfloat16
 from fivenines.models.folder import Card, load_model, load_tokenizer, read_card, save_folder
 from fivenines.models.losses import IGNORE, language_model_loss, token_log_likelihood
-from fivenines.models.pairs import continued
 from fivenines.models.sampling import Sampler, SamplingConfig, output_size
 from fivenines.models.tokenizing import train_tokenizer
 from fivenines.models.training import train

@@ -1,7 +1,5 @@
-"""Prompt and completion as a classifier reads them: the completion always whole, the prompt cut from the left.
-
-An encoder reads a pair with marks between (:class:`PairEncoder`); a model that reads from left to right reads
-one text, as its generator would have written it (:class:`ContinuationEncoder`).
+"""Prompt and completion as the pair that an encoder reads: the completion always whole, the prompt cut from
+the left.
 """
 
 from __future__ import annotations
@@ -22,10 +20,9 @@ from fivenines.records import Snippet
 
 __all__ = [
     "LONGEST",
-    "ContinuationEncoder",
     "Encoded",
     "PairEncoder",
-    "continued",
+    "is_text",
     "model_inputs",
     "readable_length",
     "token_counts",
@@ -50,7 +47,7 @@ def readable_length(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> int
     return min(limits)
 
 
-def _is_text(text: str) -> bool:
+def is_text(text: str) -> bool:
     """Whether the text can be encoded at all: half a surrogate pair cannot."""
     try:
         text.encode("utf-8")
@@ -87,7 +84,7 @@ class PairEncoder:
         None for a completion that does not fit whole, and for what is no text (half a surrogate pair): it
         must not be scored.
         """
-        good = [i for i, s in enumerate(snippets) if _is_text(s.prompt) and _is_text(s.completion)]
+        good = [i for i, s in enumerate(snippets) if is_text(s.prompt) and is_text(s.completion)]
         out: list[Encoded | None] = [None] * len(snippets)
         if not good:
             return out
@@ -143,68 +140,6 @@ class PairEncoder:
             size = max(1, max_tokens // width)
             batches += [(np.array(members[k : k + size]), width) for k in range(0, len(members), size)]
         return batches
-
-
-class ContinuationEncoder(PairEncoder):
-    """One running text without marks, padded on the right: the last token has read all."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.tokenizer.padding_side = "right"
-
-    @property
-    def overhead(self) -> int:
-        """Special tokens before a text."""
-        return len(self.tokenizer("")["input_ids"])
-
-    def encode(self, snippets: Sequence[Snippet]) -> list[Encoded | None]:
-        """As :meth:`PairEncoder.encode`."""
-        rows = [None if parts is None else [*parts[0], *parts[1]] for parts in self.split(snippets)]
-        return [None if ids is None else {"input_ids": ids, "attention_mask": [1] * len(ids)} for ids in rows]
-
-    def split(self, snippets: Sequence[Snippet]) -> list[tuple[tuple[int, ...], tuple[int, ...]] | None]:
-        """Token ids of each prompt, with what is left of it, and of its completion; None as :meth:`encode`."""
-        good = [i for i, s in enumerate(snippets) if _is_text(s.prompt) and _is_text(s.completion)]
-        out: list[tuple[tuple[int, ...], tuple[int, ...]] | None] = [None] * len(snippets)
-        first = self.overhead
-        found = continued(self.tokenizer, [snippets[i] for i in good])
-        for i, (ids, before) in zip(good, found, strict=True):
-            begin = max(before, first)
-            extra = max(0, len(ids) - self.max_length)
-            if len(ids) > begin and begin >= first + extra:
-                out[i] = (*ids[:first], *ids[first + extra : begin]), tuple(ids[begin:])
-        return out
-
-
-def continued(tokenizer: PreTrainedTokenizerBase, snippets: Sequence[Snippet]) -> list[tuple[list[int], int]]:
-    """The tokens of each snippet as one text, and how many of them are the prompt's.
-
-    Where the tokenizer joins prompt and completion over their border, the joint token is the completion's.
-    """
-    if not snippets:
-        return []
-    prompts = [snippet.prompt.rstrip() for snippet in snippets]
-    texts = [f"{prompt} {s.completion.strip()}".strip() for prompt, s in zip(prompts, snippets, strict=True)]
-    different = list(dict.fromkeys(prompts))
-    before = dict(zip(different, _token_ids(tokenizer, different), strict=True))
-    out = []
-    for prompt, ids in zip(prompts, _token_ids(tokenizer, texts), strict=True):
-        alone = before[prompt]
-        shared = min(len(alone), len(ids))
-        while alone[:shared] != ids[:shared]:
-            shared -= 1
-        out.append((ids, shared))
-    return out
-
-
-def _token_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
-    """The tokens of each text, special ones included."""
-    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        return [list(ids) for ids in tokenizer(texts, verbose=False)["input_ids"]]
-    backend.no_truncation()
-    backend.no_padding()
-    return [encoding.ids for encoding in backend.encode_batch(texts)]  # several times as fast as the wrapper
 
 
 def model_inputs(batch: Batch) -> Batch:

@@ -14,22 +14,16 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.cache_utils import DynamicCache
 
-from fivenines.models.batching import pad, plan_batches
+from fivenines.models.batching import pad
+from fivenines.models.continuation import Parts
 from fivenines.models.decoding import Ids, as_attention_mask, keeps_plain_states
 from fivenines.models.devices import autocast
 from fivenines.models.prefix_cache import Prefix, PrefixCache
 from fivenines.models.training_config import Precision
 
-__all__ = ["Parts", "PrefixScorer", "make_prefix_scorer"]
+__all__ = ["PrefixScorer", "make_prefix_scorer"]
 
-_PROMPT_FIRST = (
-    64  # batches are by the length of the prompt, which is padded most, and then of the completion
-)
-Parts = tuple[Ids, Ids]  # the tokens of a prompt and of its completion, neither empty
-_TRIED: tuple[Parts, ...] = (
-    ((1, 2, 3, 4, 5), (1, 2)),
-    ((3, 1, 2), (4, 3, 2, 1)),
-)  # unlike lengths on both sides
+_STEP = 8  # widths are multiples of it
 
 
 def make_prefix_scorer(
@@ -46,7 +40,9 @@ def make_prefix_scorer(
 
 
 class PrefixScorer:
-    """The logits of texts that are given as prompt and completion. ``model`` must not change meanwhile."""
+    """The logits of texts that are given as prompt and completion, neither empty. ``model`` must not change
+    meanwhile.
+    """
 
     def __init__(self, model: PreTrainedModel, limit: int, precision: Precision) -> None:
         self.model, self.precision = model, precision
@@ -62,12 +58,10 @@ class PrefixScorer:
 
     def _logits(self, texts: Sequence[Parts], max_tokens: int) -> Tensor:
         rows: list[Tensor] = [torch.empty(0)] * len(texts)
-        lengths = [_PROMPT_FIRST * len(a) + len(b) for a, b in texts]
-        for batch in plan_batches(lengths, max_tokens=_PROMPT_FIRST * max_tokens):
-            chosen = [texts[i] for i in batch]
-            prefixes = self._prefixes([prompt for prompt, _ in chosen], max_tokens)
-            found = self._continue(prefixes, [completion for _, completion in chosen])
-            for i, row in zip(batch.tolist(), found, strict=True):
+        for batch, width, new in _batches(texts, max_tokens):
+            prefixes = self._prefixes([texts[i][0] for i in batch], max_tokens)
+            found = self._continue(prefixes, [texts[i][1] for i in batch], width, new)
+            for i, row in zip(batch, found, strict=True):
                 rows[i] = row
         return torch.stack(rows)
 
@@ -81,31 +75,40 @@ class PrefixScorer:
                 known[ids] = prefix.states
             else:
                 new.append(ids)
-        for batch in plan_batches([len(ids) for ids in new], max_tokens=max_tokens):
+        for batch, width, _ in _batches([(ids, ()) for ids in new], max_tokens):
             some = [new[i] for i in batch]
-            for ids, states in zip(some, self._read(some), strict=True):
+            for ids, states in zip(some, self._read(some, width), strict=True):
                 known[ids] = states
                 self.prefixes.put(Prefix(ids, states.new_empty(0), states))
         return [known[ids] for ids in prompts]
 
-    def _read(self, prompts: Sequence[Ids]) -> list[Tensor]:
+    def _read(self, prompts: Sequence[Ids], width: int) -> list[Tensor]:
         """Read prompts, padded on the right, where a model that reads from the left does not look."""
         cache: Any = DynamicCache()
-        ids, mask = pad(prompts, 0), pad([[1] * len(ids) for ids in prompts], 0)
+        counts = torch.tensor([[len(ids)] for ids in prompts])
+        slots = torch.arange(width)
         device = self.model.device
         self.base(
-            input_ids=ids.to(device), attention_mask=mask.to(device), past_key_values=cache, use_cache=True
+            input_ids=_padded(prompts, width).to(device),
+            position_ids=torch.minimum(slots, counts - 1).to(device),  # of padding: any that there is
+            attention_mask=(slots < counts).long().to(device),
+            past_key_values=cache,
+            use_cache=True,
         )
         states = torch.stack([torch.stack([layer.keys, layer.values]) for layer in cache.layers])
         return [  # clone: a view would hold the memory of the whole batch
             states[:, :, i, :, : len(ids)].clone() for i, ids in enumerate(prompts)
         ]
 
-    def _continue(self, prefixes: Sequence[Tensor], completions: Sequence[Ids]) -> Tensor:
-        """Read each completion after its prompt; (n, labels). Prompts end, and completions begin, together."""
+    def _continue(
+        self, prefixes: Sequence[Tensor], completions: Sequence[Ids], width: int, new: int
+    ) -> Tensor:
+        """Read each completion after its prompt; (n, labels). Prompts end, and completions begin, together.
+
+        Prompts take ``width`` slots, completions ``new``.
+        """
         n, device = len(prefixes), self.model.device
         held = torch.tensor([states.shape[3] for states in prefixes])  # (n,) tokens of the prompts
-        width = int(held.max())
         layers, two, heads, _, dimension = prefixes[0].shape
         past = prefixes[0].new_zeros((layers, two, n, heads, width, dimension))
         for row, states in enumerate(prefixes):
@@ -113,8 +116,7 @@ class PrefixScorer:
         cache: Any = DynamicCache()
         for layer in range(layers):
             cache.update(past[layer, 0], past[layer, 1], layer)
-        ids = pad(completions, 0)  # (n, new)
-        new = ids.shape[1]
+        ids = _padded(completions, new)  # (n, new)
         steps, last = torch.arange(new), torch.tensor([len(ids) - 1 for ids in completions])
         positions = held.unsqueeze(-1) + torch.minimum(
             steps, last.unsqueeze(-1)
@@ -136,12 +138,14 @@ class PrefixScorer:
 
     @torch.inference_mode()
     def is_right(self) -> bool:
-        """Whether the logits agree with those of plain forward passes, on two short made-up texts."""
+        """Whether the logits are those of the model's own forward pass, on two short made-up texts."""
+        tokens = [token for token in range(1, 9) if token != self.model.config.pad_token_id]
+        texts = [(tuple(tokens[:5]), tuple(tokens[1:3])), (tuple(tokens[4:7]), tuple(tokens[:4]))]
         try:
             with autocast("float32", self.model.device):
-                found = self._logits(_TRIED, 64)
-                whole = [torch.tensor([a + b], device=self.model.device) for a, b in _TRIED]
-                plain = torch.cat([self.head(self.base(input_ids=ids)[0][:, -1]).float() for ids in whole])
+                found = self._logits(texts, 64)
+                whole = [torch.tensor([a + b], device=self.model.device) for a, b in texts]
+                plain = torch.cat([self.model(input_ids=ids).logits.float() for ids in whole])
         except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):
             return False  # the model wants its cache, its mask or its positions otherwise
         finally:
@@ -151,3 +155,32 @@ class PrefixScorer:
     def clear(self) -> None:
         """Forget the prompts that were read."""
         self.prefixes.clear()
+
+
+def _batches(texts: Sequence[Parts], max_tokens: int) -> list[tuple[list[int], int, int]]:
+    """(indices, slots for prompts, slots for completions) of each batch, at most ``max_tokens`` in all.
+
+    A text always gets the same widths, the next multiples of 8, so that its logits do not depend on its company:
+    see ``PairEncoder.scoring_batches``.
+    """
+    groups: dict[tuple[int, int], list[int]] = {}
+    for i, (prompt, completion) in enumerate(texts):
+        widths = _up(len(prompt)), _up(len(completion))
+        groups.setdefault(widths, []).append(i)
+    batches = []
+    for (width, new), members in sorted(
+        groups.items(), reverse=True
+    ):  # largest first: what fails, fails at once
+        size = max(1, max_tokens // (width + new))
+        batches += [(members[k : k + size], width, new) for k in range(0, len(members), size)]
+    return batches
+
+
+def _up(count: int) -> int:
+    return -(-count // _STEP) * _STEP
+
+
+def _padded(rows: Sequence[Sequence[int]], width: int) -> Tensor:
+    """(n, width), filled up with 0 on the right."""
+    tensor = pad(rows, 0)
+    return torch.nn.functional.pad(tensor, (0, width - tensor.shape[1]))

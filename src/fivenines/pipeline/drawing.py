@@ -34,6 +34,8 @@ def draw_in_chunks(
         path = folder / f"{name}-{chunk:05d}.jsonl"
         if not path.is_file():
             some = prompts[start : start + _CHUNK]
+            if callable(forget := getattr(generator, "forget", None)):
+                forget()  # a prompt that comes back is read anew, whether or not this chunk was the first
             completions = generator.sample(some, seed=chunk_seed(seed, chunk))
             write_jsonl_atomic(path, map(Snippet, some, completions))
         drawn += [Snippet(row["prompt"], row["completion"]) for _, row in read_jsonl(path)]

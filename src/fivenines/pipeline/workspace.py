@@ -98,8 +98,10 @@ class Workspace:
 
     def _model_input(self, model: str) -> str | Path:
         """A local folder counts by its content, anything else by its name."""
+        if model in (MINILM, "generator", "scratch"):
+            return model
         source = self.task.model_source(model)
-        return Path(source) if model != MINILM and Path(source).is_dir() else model
+        return Path(source) if Path(source).is_dir() else model
 
     def judged(self, purpose: str, snippets: Sequence[Snippet]) -> tuple[list[Snippet], list[Judgment]]:
         """The snippets that have a judgment, with it, in the order given."""

@@ -135,7 +135,7 @@ class Store(Protocol):
         """All comparisons, or those of a purpose, in the order they came."""
 
     def said(self, purpose: str) -> str:
-        """A hash of all labels and comparisons of a purpose: the same exactly while nobody has said more."""
+        """A hash of what was said of the items of a purpose, labels and comparisons, in whatever order."""
 
     def add_guidelines(self, text: str, author: str = "") -> Guidelines:
         """Keep a version of the guidelines, unless it is the latest. Labels note the version of their day."""
