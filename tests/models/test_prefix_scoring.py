@@ -206,3 +206,23 @@ def test_an_end_of_text_is_no_place_to_read_a_score(
     np.testing.assert_allclose(classifier.margins(said), expected, atol=1e-5)
     np.testing.assert_allclose(whole.margins(said), expected, atol=1e-5)
     assert classifier.pairs.overhead == 0
+
+
+def test_a_start_of_text_stays_when_the_prompt_is_cut(folder: Path, snippets: list[Snippet]) -> None:
+    classifiers = [
+        Classifier.load(folder, ClassifierConfig(precision="float32", prefix_cache_mb=megabytes))
+        for megabytes in (16, 0)
+    ]
+    for one in classifiers:
+        backend: Any = one.tokenizer
+        backend.backend_tokenizer.post_processor = processors.TemplateProcessing(
+            single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", one.tokenizer.eos_token_id)]
+        )
+    assert classifiers[0].pairs.overhead == 1
+    (long,) = classifiers[0].pairs.encode([Snippet("cat " * 40, "the dog bit")])
+    assert long is not None
+    words = classifiers[0].tokenizer.convert_ids_to_tokens(long["input_ids"])
+    assert words == ["<|endoftext|>", *["▁cat"] * 20, "▁the", "▁dog", "▁bit"]
+    said = [*snippets, Snippet("cat " * 40, "the dog bit"), Snippet("", "the dog bit")]
+    one, other = (classifier.margins(said) for classifier in classifiers)
+    np.testing.assert_allclose(one, other, atol=1e-5)
