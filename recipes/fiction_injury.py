@@ -56,7 +56,7 @@ HERE = Path(__file__).parent
 SAMPLING = SamplingConfig(temperature=0.9, top_p=0.95, max_new_tokens=64, stop="sentence", batch_size=64)
 PLAIN = (
     ClassifierConfig(max_length=192),
-    TrainingConfig(epochs=4, learning_rate=5e-5, batch_size=32, warmup=0.1),
+    TrainingConfig(epochs=4, learning_rate=2e-4, batch_size=32, warmup=0.1),
 )
 OURS = (
     ClassifierConfig(max_length=192, head="pooled", objective=Objective(targets="shares"), dropout=0.1),
