@@ -116,8 +116,8 @@ def test_a_head_of_another_shape_must_be_fitted(folder: Path) -> None:
 
 
 def test_another_kind_of_model(folder: Path) -> None:
-    (folder / CARD).write_text(json.dumps({"kind": "language model", "format": 1}))
-    with pytest.raises(ModelError, match="must hold a classifier, got a language model"):
+    (folder / CARD).write_text(json.dumps({"kind": "something else", "format": 1}))
+    with pytest.raises(ModelError, match="must hold a classifier, got a something else"):
         Classifier.load(folder)
 
 
