@@ -224,5 +224,4 @@ def test_a_start_of_text_stays_when_the_prompt_is_cut(folder: Path, snippets: li
     words = classifiers[0].tokenizer.convert_ids_to_tokens(long["input_ids"])
     assert words == ["<|endoftext|>", *["▁cat"] * 20, "▁the", "▁dog", "▁bit"]
     said = [*snippets, Snippet("cat " * 40, "the dog bit"), Snippet("", "the dog bit")]
-    one, other = (classifier.margins(said) for classifier in classifiers)
-    np.testing.assert_allclose(one, other, atol=1e-5)
+    np.testing.assert_allclose(classifiers[0].margins(said), classifiers[1].margins(said), atol=1e-5)
