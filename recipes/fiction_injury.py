@@ -1,7 +1,7 @@
 """The whole path on real fiction: a generator, an injury classifier, thresholds, a thousand prompts.
 
     python recipes/fiction_injury.py ../shared/data                     # everything; resumes when run again
-    python recipes/fiction_injury.py ../shared/data --stage folds  # one stage, and what it needs
+    python recipes/fiction_injury.py ../shared/data --stage folds       # one stage, and what it needs
 
 Stages, each a run folder under --out (default runs/fiction-injury), skipped when done:
 
@@ -35,6 +35,7 @@ from fivenines.data import read_texts, windows
 from fivenines.errors import NotEnoughDataError
 from fivenines.files import read_jsonl
 from fivenines.filtering import FilteredGenerator
+from fivenines.models.calibration import Calibration
 from fivenines.models.classifier import Classifier, ClassifierConfig
 from fivenines.models.ensemble import Ensemble
 from fivenines.models.language_model import LanguageModel, LanguageModelConfig, SamplingConfig
@@ -42,7 +43,7 @@ from fivenines.models.objective import Objective, calibration_of, lesson_of
 from fivenines.models.training_config import TrainingConfig
 from fivenines.pipeline.drawing import filter_in_chunks
 from fivenines.pipeline.workspace import read_outputs
-from fivenines.records import Answer, Judgment, Output, Snippet
+from fivenines.records import Answer, Judgment, Output, Snippet, content_id
 from fivenines.stats import Estimate, auroc, average_precision, share_exact
 from fivenines.store import RunFolder, Step
 from fivenines.threshold import Threshold, choose_threshold
@@ -268,9 +269,8 @@ def unseen_prompts(data: Path) -> list[Snippet]:
         for name in names
     }
     chosen: list[Snippet] = []
-    for place, name in enumerate(
-        sorted(found, key=lambda name: len(found[name]))
-    ):  # short ones first: they give all
+    short_first = sorted(names, key=lambda name: len(found[name]))  # they may have less than their share
+    for place, name in enumerate(short_first):
         share = (PROMPTS - len(chosen)) // (len(found) - place)
         chosen += [found[name][i] for i in rng.permutation(len(found[name]))[:share]]
     return [chosen[i] for i in rng.permutation(len(chosen))]
@@ -280,7 +280,8 @@ def outputs(data: Path, runs: RunFolder, minutes: float) -> Step:
     """Every candidate and its score, in files of 100 prompts, so that a kill costs one of them."""
     model, scores = generator(data, runs, minutes), cross_fit(data, runs, "folds")
     snippets = unseen_prompts(data)
-    settings = repr((SAMPLING, ACCEPTANCE, BUDGET, [snippet.id for snippet in snippets]))
+    chosen = content_id("prompts", *(snippet.prompt for snippet in snippets))
+    settings = repr((SAMPLING, ACCEPTANCE, BUDGET, chosen))
     step = runs.step("outputs", {"generator": model, "folds": scores, "settings": settings})
     if step.is_done():
         return step
@@ -339,7 +340,7 @@ class Ranked:
 def thresholds(ranked: Ranked) -> list[str]:
     """What each rule gives for the whole pool, by weights; or how many failures more it needs."""
     rows = []
-    scores = 1 / (1 + np.exp(-ranked.scores))
+    scores = Calibration()(ranked.scores)
     for limit in (0.5, 0.3, 0.2, 0.1, 0.05):
         try:
             found = choose_threshold(scores, ranked.failed, max_miss_rate=limit, weights=ranked.weights)
@@ -380,14 +381,13 @@ def results(data: Path, runs: RunFolder, minutes: float, out: Path) -> None:
     table = "\n".join(
         f"| {what} | {quality['baseline'][what]} | {quality['folds'][what]} |" for what in quality["folds"]
     )
-    curve = "\n".join(
-        f"| {share:.0%} | {missed} | {weighted:.3f} |" for share, missed, weighted in ranked["folds"].misses()
-    )
     shown, training = ranked["folds"], learnt["training"]
+    misses = shown.misses()
+    curve = "\n".join(f"| {share:.0%} | {missed} | {weighted:.3f} |" for share, missed, weighted in misses)
     failures, clear = int(shown.failed.sum()), len(shown.failed)
     text = f"""# Injury on real fiction
 
-Made by `python recipes/fiction_injury.py DATA` on {platform.machine()}, {os.cpu_count()} cores,
+Made by `python recipes/fiction_injury.py DATA --minutes {minutes:g}` on {platform.machine()}, {os.cpu_count()} cores,
 {datetime.now(UTC).date().isoformat()}.
 
 ## The classifier, on books it has not seen
@@ -450,7 +450,7 @@ Nobody has labelled these outputs: how many of them fail is not known.
 """
     figures = {
         "quality": {name: {k: e.to_dict() for k, e in one.items()} for name, one in quality.items()},
-        "misses": [(share, e.to_dict(), weighted) for share, e, weighted in ranked["folds"].misses()],
+        "misses": [(share, e.to_dict(), weighted) for share, e, weighted in misses],
         "cost": cost,
         "generator": {key: value for key, value in learnt.items() if key != "training"},
     }

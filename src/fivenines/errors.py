@@ -91,9 +91,8 @@ def sentence(what: str, must: str, got: object, then: str = "") -> str:
     'threshold must lie in [0, 1], got 1.5. Give a probability.'
     """
     shown = got if isinstance(got, str) else repr(got)
-    shown = (
-        "; ".join(line for line in shown.splitlines() if line.strip()) or shown
-    )  # one line, whatever it got
+    lines = [line for line in shown.splitlines() if line.strip()]
+    shown = "; ".join(lines) or shown
     if len(shown) > 200:  # a whole broken line of JSON helps nobody
         shown = shown[:197] + "..."
     return f"{what} {must}, got {shown}. {then}".rstrip()

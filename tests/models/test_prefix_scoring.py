@@ -154,10 +154,7 @@ def test_a_classifier_scores_alike_with_and_without_memory(folder: Path, snippet
     np.testing.assert_allclose(remembers.margins(snippets + odd), expected, atol=1e-5)
     np.testing.assert_allclose(remembers.margins(snippets + odd), expected, atol=1e-5)  # from memory
     assert remembers._prefixes is not None
-    empty = [
-        *snippets,
-        Snippet("", "the dog bit"),
-    ]  # nothing to remember of an empty prompt: all are read whole
+    empty = [*snippets, Snippet("", "the dog bit"), Snippet(" ", "the dog bit")]  # these two are read whole
     np.testing.assert_allclose(remembers.margins(empty), reads_whole.margins(empty), atol=1e-5)
 
 

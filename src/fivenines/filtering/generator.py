@@ -31,7 +31,7 @@ from numpy.typing import ArrayLike, NDArray
 from fivenines.errors import ConfigError, ModelError, ScoringError, sentence
 from fivenines.filtering.schedule import Draw, Schedule, Slot, check_prompt
 from fivenines.filtering.scoring import PatientScorer
-from fivenines.models.protocols import GeneratorLike, ScorerLike
+from fivenines.models.protocols import GeneratorLike, ScorerLike, forget
 from fivenines.records import Candidate, Output, Reason, Snippet
 
 __all__ = ["FilterStats", "FilteredGenerator", "Policy", "Rater", "ThresholdLike", "Tighten"]
@@ -163,13 +163,8 @@ class FilteredGenerator:
         return _Run(self, iter(prompts), seed, ordered).outputs()
 
     def forget(self) -> None:
-        """Let the models forget prompts that they have read, where they remember any (a method ``forget``).
-
-        What was read in other company differs in the last bits; the next run is that of a fresh process.
-        """
-        for model in (self.generator, self.classifier, self.rater):
-            if callable(forget := getattr(model, "forget", None)):
-                forget()
+        """Let the models forget the prompts that they have read: the next run is that of a fresh process."""
+        forget(self.generator, self.classifier, self.rater)
 
     def _limits(self) -> list[float]:
         """The threshold after 0, 1, ... rejections."""

@@ -15,7 +15,8 @@ here.
     classifier       an encoder or decoder that gives P(failure), calibrated; classifier_config: how it reads
     ensemble         several classifiers as one
     objective        what a classifier is taught: targets, weights, losses
-    pairs            prompt and completion as the pair that an encoder reads, or the text that a decoder reads
+    pairs            prompt and completion as the pair that an encoder reads
+    continuation     prompt and completion as the one text that a decoder reads
     prefix_scoring   a decoder that reads a prompt once for all its completions
     heads, pooled    the head of a classifier: that of transformers, or one that reads the completion apart
     encoders         a small encoder and its tokenizer from scratch

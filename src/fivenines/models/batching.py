@@ -106,14 +106,19 @@ class LengthBatches:
         return len(self.plan(0))
 
 
-def pad(sequences: Sequence[Sequence[int]], value: int, *, left: bool = False) -> Tensor:
-    """Sequences of unlike length as one int64 tensor, shape (n, longest), filled up with ``value``."""
-    width = max((len(s) for s in sequences), default=0)
+def pad(
+    sequences: Sequence[Sequence[int]], value: int, *, left: bool = False, width: int | None = None
+) -> Tensor:
+    """Sequences of unlike length as one int64 tensor, filled up with ``value``.
+
+    Shape (n, longest), or (n, ``width``) where that is more.
+    """
+    width = max([len(s) for s in sequences] + [0 if width is None else width])
     out = np.full((len(sequences), width), value, dtype=np.int64)
     for row, sequence in zip(out, sequences, strict=True):
         if len(sequence) > 0:
             row[width - len(sequence) if left else 0 :][: len(sequence)] = sequence
-    return torch.from_numpy(out)  # (n, longest)
+    return torch.from_numpy(out)  # (n, width)
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:

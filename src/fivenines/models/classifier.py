@@ -77,7 +77,7 @@ class Classifier:
         self.fitted = self._initially_fitted = fitted
         self.result: TrainingResult | None = None  # of the last fit
         self._prefixes: PrefixScorer | None = None
-        self._prefixes_tried = False
+        self._prefixes_tried = False  # None may mean that the model does not allow it
         self._initial: dict[str, Tensor] | None = None  # the weights that every fit starts from
         self._initial_provenance = dict(self.provenance)
         freeze_bottom(model, config.freeze_layers)
@@ -202,10 +202,8 @@ class Classifier:
             self._initial = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
         else:
             self.model.load_state_dict(self._initial)
-        self._prefixes, self._prefixes_tried = (
-            None,
-            False,
-        )  # it remembers prompts as the old weights read them
+        self._prefixes = None  # it remembers prompts as the old weights read them
+        self._prefixes_tried = False
         self.fitted = self._initially_fitted
         self.calibration = Calibration()
         self.provenance = dict(self._initial_provenance)
@@ -334,8 +332,7 @@ class Classifier:
         known = [i for i, (prompt, _) in parts.items() if prompt]
         if known:
             logits = scorer.logits([parts[i] for i in known], self.config.scoring_tokens)
-            two = as_two_classes(logits)  # (n, 2)
-            out[known] = (two[:, 1] - two[:, 0]).double().cpu().numpy()
+            out[known] = _margins_of(logits)
         if bare := [i for i in parts if not parts[i][0]]:
             out[bare] = self._margins_whole([snippets[i] for i in bare])
         return out
@@ -349,8 +346,7 @@ class Classifier:
             batch = to_device(self.pairs.collate([encoded[i] for i in rows], width), device)
             with autocast(precision, device):
                 logits = self.model(**batch).logits
-            two = as_two_classes(logits.float())  # (n, 2)
-            out[rows] = (two[:, 1] - two[:, 0]).double().cpu().numpy()
+            out[rows] = _margins_of(logits)
         return out
 
     def scores(self, snippets: Sequence[Snippet]) -> NDArray[np.float64]:
@@ -393,3 +389,10 @@ class Classifier:
         card = Card(KIND, asdict(self.config), self.calibration.to_dict(), self.provenance)
         save_folder(Path(folder), self.model, self.tokenizer, card)
         remove_checkpoint(Path(folder))
+
+
+def _margins_of(logits: Tensor) -> NDArray[np.float64]:
+    """log P(failure) - log P(ok), shape (n,), of logits (n, 1) or (n, 2)."""
+    two = as_two_classes(logits.float())
+    margins: NDArray[np.float64] = (two[:, 1] - two[:, 0]).double().cpu().numpy()
+    return margins

@@ -113,12 +113,7 @@ class PairEncoder:
         batch: Batch = {}
         for name in encoded[0]:
             rows: list[list[int]] = [item[name] for item in encoded]
-            tensor = pad(rows, fill.get(name, 0), left=left)
-            if width is not None and width > tensor.shape[1]:
-                more = width - tensor.shape[1]
-                sides = (more, 0) if left else (0, more)
-                tensor = nn.functional.pad(tensor, sides, value=fill.get(name, 0))
-            batch[name] = tensor
+            batch[name] = pad(rows, fill.get(name, 0), left=left, width=width)
         return batch
 
     def scoring_batches(

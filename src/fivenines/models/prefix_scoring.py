@@ -89,7 +89,7 @@ class PrefixScorer:
         slots = torch.arange(width)
         device = self.model.device
         self.base(
-            input_ids=_padded(prompts, width).to(device),
+            input_ids=pad(prompts, 0, width=width).to(device),
             position_ids=torch.minimum(slots, counts - 1).to(device),  # of padding: any that there is
             attention_mask=(slots < counts).long().to(device),
             past_key_values=cache,
@@ -116,11 +116,10 @@ class PrefixScorer:
         cache: Any = DynamicCache()
         for layer in range(layers):
             cache.update(past[layer, 0], past[layer, 1], layer)
-        ids = _padded(completions, new)  # (n, new)
+        ids = pad(completions, 0, width=new)  # (n, new)
         steps, last = torch.arange(new), torch.tensor([len(ids) - 1 for ids in completions])
-        positions = held.unsqueeze(-1) + torch.minimum(
-            steps, last.unsqueeze(-1)
-        )  # of padding: any that there is
+        places = torch.minimum(steps, last.unsqueeze(-1))  # of padding: any that there is
+        positions = held.unsqueeze(-1) + places
         there = torch.arange(width) >= (width - held).unsqueeze(-1)  # (n, width)
         seen = torch.cat(
             [there.unsqueeze(1).expand(n, new, width), (steps <= steps.unsqueeze(-1)).expand(n, new, new)],
@@ -178,9 +177,3 @@ def _batches(texts: Sequence[Parts], max_tokens: int) -> list[tuple[list[int], i
 
 def _up(count: int) -> int:
     return -(-count // _STEP) * _STEP
-
-
-def _padded(rows: Sequence[Sequence[int]], width: int) -> Tensor:
-    """(n, width), filled up with 0 on the right."""
-    tensor = pad(rows, 0)
-    return torch.nn.functional.pad(tensor, (0, width - tensor.shape[1]))

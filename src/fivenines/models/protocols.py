@@ -10,7 +10,17 @@ from numpy.typing import NDArray
 
 from fivenines.records import Judgment, Snippet
 
-__all__ = ["ClassifierLike", "GeneratorLike", "ScorerLike"]
+__all__ = ["ClassifierLike", "GeneratorLike", "ScorerLike", "forget"]
+
+
+def forget(*models: object) -> None:
+    """Let models forget the prompts that they have read, where they remember any (a method ``forget``).
+
+    What was read in other company differs in the last bits; what follows is as in a fresh process.
+    """
+    for model in models:
+        if callable(method := getattr(model, "forget", None)):
+            method()
 
 
 @runtime_checkable

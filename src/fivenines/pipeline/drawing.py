@@ -11,7 +11,7 @@ import numpy as np
 
 from fivenines.files import read_json, read_jsonl, write_json_atomic, write_jsonl_atomic
 from fivenines.filtering import FilteredGenerator
-from fivenines.models.protocols import GeneratorLike
+from fivenines.models.protocols import GeneratorLike, forget
 from fivenines.pipeline.workspace import row_of_output
 from fivenines.records import Snippet
 
@@ -34,8 +34,7 @@ def draw_in_chunks(
         path = folder / f"{name}-{chunk:05d}.jsonl"
         if not path.is_file():
             some = prompts[start : start + _CHUNK]
-            if callable(forget := getattr(generator, "forget", None)):
-                forget()  # a prompt that comes back is read anew, whether or not this chunk was the first
+            forget(generator)  # each chunk is drawn as in a fresh process, whichever came before it
             completions = generator.sample(some, seed=chunk_seed(seed, chunk))
             write_jsonl_atomic(path, map(Snippet, some, completions))
         drawn += [Snippet(row["prompt"], row["completion"]) for _, row in read_jsonl(path)]

@@ -30,7 +30,7 @@ def prepare_data(work: Workspace, step: Step) -> None:
     """
     task, data = work.task, work.task.data
     near = None if data.near == 1.0 else data.near
-    stories = list(write_snippets(task.stories(), seed=task.seed)) if task.stories() else []
+    stories = write_snippets(task.stories(), seed=task.seed)
     snippets = deduplicate(chain(stories, _snippets(work)), near=near)
     if not snippets:
         then = "Name texts or prompts under [data] in task.toml."

@@ -59,6 +59,7 @@ def run(
     ``say`` is told of each step. A step that was killed goes on where its checkpoints or chunks end; the numbers
     are those of an undisturbed run with the same seed.
 
+    :raises ValueError: for an ``until`` that is no step.
     :raises LockedError: when another process runs on this task.
     :raises UserError: for whatever the user can mend, one line each.
     """
@@ -66,11 +67,12 @@ def run(
     with TaskLock(task.folder), SQLStore.open(task.store_url) as store:
         work = Workspace(task, store, progress)
         store.add_guidelines(task.guidelines_text())
-        for stage in STAGES:
-            answered = task.labels.source == "storyworld" and work.step(stage.name).is_done()
-            if stage.ask is not None and not answered:  # simulated people never owe an answer
+        for stage in STAGES[: STEPS.index(until) + 1]:
+            if task.labels.source == "storyworld" and work.step(stage.name).is_done():
+                continue  # simulated people never owe an answer
+            if stage.ask is not None:
                 stage.ask(work)
-            done.waiting = [] if answered else [w for p in stage.needs if (w := missing(work, p)) is not None]
+            done.waiting = [w for purpose in stage.needs if (w := missing(work, purpose)) is not None]
             if done.waiting:
                 break
             step = work.step(stage.name)
@@ -80,6 +82,4 @@ def run(
                 with step:
                     stage.take(work, step)
                 done.taken[stage.name] = time.perf_counter() - begin
-            if stage.name == until:
-                break
     return done
