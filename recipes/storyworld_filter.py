@@ -138,14 +138,15 @@ def pooled(outputs: list[Output], evaluations: list[Evaluation]) -> dict[str, An
             inside[name] += found["all"].estimates[name].contains(truths[name])
     unfiltered = failure_rate_exact(int(first.sum()), len(first))
     filtered = failure_rate_exact(int(returned.sum()), len(returned))
+    fewer = fold_reduction(unfiltered, filtered)
     return {
         "outputs": len(returned),
         "first draws": len(first),
         "not a story": float(np.mean([truth(o.first.snippet) is Truth.NOT_A_STORY for o in outputs])),
-        "unfiltered": str(unfiltered),
-        "filtered": str(filtered),
-        "fewer failures": str(fold_reduction(unfiltered, filtered)),
-        "quality": str(quality),
+        "unfiltered": unfiltered.line,
+        "filtered": filtered.line,
+        "fewer failures": None if fewer is None else fewer.line,
+        "quality": quality.line,
         "acceptance": float(np.mean([output.draws == 1 and not output.abstained for output in outputs])),
         "draws per output": float(np.mean([output.draws for output in outputs])),
         "abstentions": len(outputs) - len(returned),

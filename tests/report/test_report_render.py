@@ -106,7 +106,7 @@ def test_the_first_screen_gives_the_answer_and_what_it_rests_on(page: Page, repo
     for text in ("exact", "valid at any n", "assumes: ", "approximate: bootstrap"):
         assert text in page.text
     for estimate in measured.estimates.values():
-        assert str(estimate) in page.text  # by its own words, at least once
+        assert estimate.line in page.text  # by its own words, at least once
     assert str(report.threshold) in page.text
     assert report.command in page.text
 

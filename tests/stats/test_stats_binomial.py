@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -31,9 +32,20 @@ COUNTS = st.integers(1, 10_000).flatmap(lambda n: st.tuples(st.integers(0, n), s
 
 
 def test_reads_as_promised() -> None:
-    assert str(failure_rate_exact(failures=3, n=100_000)) == (
+    found = failure_rate_exact(failures=3, n=100_000)
+    assert found.line == (
         "failure rate 3.0e-05 (95%: 6.2e-06 to 8.8e-05, exact binomial, n = 100,000): at least 4.0 nines"
     )
+    assert str(found).splitlines() == [found.line, *(f"  assumes: {each}" for each in found.assumptions)]
+
+
+def test_what_trusts_the_classifier_says_so_in_its_one_line() -> None:
+    trusting = replace(
+        failure_rate_exact(3, 100_000), approximate=True, trusts="the classifier's scores are calibrated"
+    )
+    assert "(about 95% if the classifier's scores are calibrated: " in trusting.line
+    assert trusting.line.endswith("at least 4.0 nines if the classifier's scores are calibrated")
+    assert Estimate.from_dict(trusting.to_dict()) == trusting
 
 
 def test_no_failure_is_not_a_rate_of_zero() -> None:

@@ -337,7 +337,7 @@ def _threshold(report: Report) -> dict[str, Any]:
         "value": f"{threshold.value:.4g}",
         "text": visible(str(threshold), _LONG),
         "unsure": threshold.unsure,
-        "estimates": [str(each) for each in estimates],
+        "estimates": [each.line for each in estimates],
         "assumptions": [visible(text, _LONG) for text in threshold.assumptions],
     }
 
@@ -371,7 +371,7 @@ def _full(report: Report) -> list[tuple[str, str, tuple[str, ...]]]:
         found += [] if fold is None else [(name, fold)]
     found += [("classifier", estimate) for estimate in report.classifier.estimates]
     return [
-        (name, str(each), each.assumptions) if each.n else (name, f"{each.what} {NOT_MEASURED}", ())
+        (name, each.line, each.assumptions) if each.n else (name, f"{each.what} {NOT_MEASURED}", ())
         for name, each in found
     ]
 

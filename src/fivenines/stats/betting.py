@@ -5,11 +5,16 @@ Waudby-Smith and Ramdas, "Estimating means of bounded random variables by bettin
 the wealth is then a product over the items in any order, so neither a seed nor the order of the data can
 change the interval, and equal items need one factor with a count.
 
-For items (x_i, d_i), independent and alike, 0 <= x <= bound, the quantity is theta = E[x] / E[d]. At the true
-theta each g = theta d - x has mean 0, so for a bet c in [0, 1] and L >= max(-g) the wealth
+For items (x_i, d_i), independent and alike, floor <= x <= bound, the quantity is theta = E[x] / E[d]. At the
+true theta each g = theta d - x has mean 0, so for a bet c in [0, 1] and L >= max(-g) the wealth
 prod(1 + c g_i / L) is a non-negative martingale, and so is any mixture over c. By Markov it reaches 1 / tail
 with probability ``tail`` at most: every theta at which it does is refused. By Ville that holds at every time
 at once: one may look and stop.
+
+At a sample size that was fixed beforehand the items need not be alike. Where they are independent with means
+m_i of g that average to 0, E[prod] = prod(1 + c m_i / L) <= 1 by the inequality of the means; and where they
+are drawn without replacement from groups, E[prod] is smaller still (Maclaurin's inequality). So a stratified
+sample may be bounded by the same product.
 """
 
 from __future__ import annotations
@@ -47,9 +52,9 @@ Groups = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]  #
 class Items:
     """The data of a ratio E[x] / E[d]; ``x`` and ``d`` have shape (n,).
 
-    ``bound`` is known beforehand to hold for every x that could have come, ``d_bound`` for every d. ``kind``
-    is a property of the design, not of the draw: "mean" when every d is d_bound, "nested" when no x exceeds
-    its d.
+    ``floor <= x <= bound`` is known beforehand to hold for every x that could have come, ``d <= d_bound`` for
+    every d. ``kind`` is a property of the design, not of the draw: "mean" when every d is d_bound, "nested"
+    when no x exceeds its d.
     """
 
     x: NDArray[np.float64]
@@ -57,6 +62,7 @@ class Items:
     bound: float
     d_bound: float
     kind: Literal["mean", "nested", "free"] = "free"
+    floor: float = 0.0  # 0 or below
 
     def grouped(self) -> Groups:
         """Distinct x, distinct d, and how often each pair occurs."""
@@ -77,7 +83,7 @@ class Items:
 def betting_bounds(items: Items, tail: float, top: float = 1.0) -> tuple[float, float]:
     """Bounds on E[x] / E[d], known to lie in [0, top], that each fail with probability ``tail`` at most."""
     total, mass = items.x.sum(), items.d.sum()
-    point = 0.0 if mass <= 0 else min(float(total / mass), top)
+    point = 0.0 if mass <= 0 else min(max(float(total / mass), 0.0), top)
     goal = -np.log(tail)
     groups = items.grouped()
     above, below = items.rounded(groups, "high"), items.rounded(groups, "low")
@@ -102,7 +108,7 @@ def _log_wealth_below(groups: Groups, items: Items, theta: float) -> float:  # g
 
 def _log_wealth_above(groups: Groups, items: Items, theta: float) -> float:  # falls with theta
     x, d, counts = groups
-    stakes = np.minimum(_STAKES / items.bound, 1.0 / (theta * items.d_bound))
+    stakes = np.minimum(_STAKES / items.bound, 1.0 / (theta * items.d_bound - items.floor))
     gains = np.maximum(np.outer(stakes, x - theta * d), -1.0)  # (stakes, groups)
     return _log_mixture(gains, counts, _STAKES_MASS)
 
@@ -138,8 +144,10 @@ def _crossing(holds: Callable[[float], bool], start: float, end: float) -> tuple
 
 
 def _rounded(values: NDArray[np.float64], up: bool) -> NDArray[np.float64]:
-    """Values on a geometric grid of one part in a thousand; zero stays zero."""
+    """Values on a geometric grid of one part in a thousand of their magnitude; zero stays zero."""
     with np.errstate(divide="ignore"):
-        steps = np.log(values) / np.log1p(_DIGITS)
-    grid: NDArray[np.float64] = np.exp((np.ceil(steps) if up else np.floor(steps)) * np.log1p(_DIGITS))
-    return grid
+        steps = np.log(np.abs(values)) / np.log1p(_DIGITS)
+    outwards = (values > 0) == up  # away from zero
+    grid = np.exp(np.where(outwards, np.ceil(steps), np.floor(steps)) * np.log1p(_DIGITS))
+    rounded: NDArray[np.float64] = np.copysign(grid, values)
+    return rounded

@@ -39,6 +39,8 @@ def failure_rate_exact(
 
     >>> print(failure_rate_exact(failures=3, n=100_000))
     failure rate 3.0e-05 (95%: 6.2e-06 to 8.8e-05, exact binomial, n = 100,000): at least 4.0 nines
+      assumes: the labelled items are independent draws from the distribution that the rate speaks of
+      assumes: the labels are right
     """
     failures, n = count(failures, "failures"), count(n, "n")
     if failures > n:

@@ -19,6 +19,13 @@ class Estimate:
 
     ``point`` is NaN where the data name no value (no observation at all); the interval is then as wide as the
     quantity allows. ``what`` is the quantity in words; one that ends in "failure rate" also says its nines.
+
+    Two things set an estimate apart from a bound that holds at every sample size and trusts labels and sampling
+    alone, and both stand in its one line, so that neither can be taken for the other:
+
+    - ``approximate``: the level holds for large samples, or by a bootstrap, not at every size ("about 95%");
+    - ``trusts``: what has to hold besides, said as a clause ("the classifier's scores are calibrated"). It is
+      empty where nothing is trusted.
     """
 
     point: float
@@ -29,6 +36,8 @@ class Estimate:
     method: str
     assumptions: tuple[str, ...] = ()
     what: str = "failure rate"
+    approximate: bool = False
+    trusts: str = ""
 
     def __post_init__(self) -> None:
         check_level(self.level)
@@ -74,6 +83,8 @@ class Estimate:
             "n": self.n,
             "method": self.method,
             "assumptions": list(self.assumptions),
+            "approximate": self.approximate,
+            "trusts": self.trusts,
             **({"nines": self.nines} if self.is_failure_rate else {}),
         }
 
@@ -94,17 +105,26 @@ class Estimate:
                 method=str(data["method"]),
                 assumptions=tuple(data["assumptions"]),
                 what=str(data["what"]),
+                approximate=bool(data.get("approximate", False)),  # older files know neither
+                trusts=str(data.get("trusts", "")),
             )
         except KeyError as missing:
             raise DataError(sentence("estimate", f"must have the key {missing}", sorted(data))) from missing
 
-    def __str__(self) -> str:
+    @property
+    def line(self) -> str:
+        """The estimate in one line, without its assumptions; what it trusts stands in it all the same."""
         point = "unknown" if math.isnan(self.point) else _show(self.point)
+        about = "about " if self.approximate else ""
+        trusting = f" if {self.trusts}" if self.trusts else ""
         text = (
-            f"{self.what} {point} ({100 * self.level:.6g}%: {_show(self.low)} to {_show(self.high)}, "
-            f"{self.method}, n = {self.n:,})"
+            f"{self.what} {point} ({about}{100 * self.level:.6g}%{trusting}: {_show(self.low)} to "
+            f"{_show(self.high)}, {self.method}, n = {self.n:,})"
         )
-        return f"{text}: at least {self.nines:.1f} nines" if self.is_failure_rate else text
+        return f"{text}: at least {self.nines:.1f} nines{trusting}" if self.is_failure_rate else text
+
+    def __str__(self) -> str:
+        return "\n".join((self.line, *(f"  assumes: {each}" for each in self.assumptions)))
 
 
 def _show(value: float) -> str:
