@@ -19,6 +19,7 @@ sample may be bounded by the same product.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -27,7 +28,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-__all__ = ["Items", "betting_bounds", "betting_p_value"]
+from fivenines.stats.checks import check_level
+from fivenines.stats.estimate import Estimate
+
+__all__ = ["Items", "betting_bounds", "betting_p_value", "bounded_estimate"]
 
 # Half of the wealth goes on the largest bet, which wins when there are (almost) no failures: the price
 # against the exact binomial bound at zero failures is then log 2. The rest covers counts from one to
@@ -52,9 +56,11 @@ Groups = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]  #
 class Items:
     """The data of a ratio E[x] / E[d]; ``x`` and ``d`` have shape (n,).
 
-    ``floor <= x <= bound`` is known beforehand to hold for every x that could have come, ``d <= d_bound`` for
-    every d. ``kind`` is a property of the design, not of the draw: "mean" when every d is d_bound, "nested"
-    when no x exceeds its d.
+    ``0 <= x <= bound`` is known beforehand to hold for every x that could have come, ``d <= d_bound`` for every
+    d. With a negative ``floor``, floor <= x holds instead; it may be read off whatever was known before the
+    labels (predictions, inclusion probabilities), while ``bound`` stays a constant of the design. ``kind`` is
+    a property of the design, not of the draw: "mean" when every d is d_bound, "nested" when no x exceeds its d.
+    ``counts`` says how often each (x, d) came; None: once.
     """
 
     x: NDArray[np.float64]
@@ -63,11 +69,25 @@ class Items:
     d_bound: float
     kind: Literal["mean", "nested", "free"] = "free"
     floor: float = 0.0  # 0 or below
+    counts: NDArray[np.float64] | None = None  # (n,)
+
+    @property
+    def size(self) -> float:
+        """How many items there are."""
+        return float(self.x.size if self.counts is None else self.counts.sum())
+
+    @property
+    def totals(self) -> tuple[float, float]:
+        """Sum of x, sum of d."""
+        counts = 1.0 if self.counts is None else self.counts
+        return float((self.x * counts).sum()), float((self.d * counts).sum())
 
     def grouped(self) -> Groups:
         """Distinct x, distinct d, and how often each pair occurs."""
-        pairs, counts = np.unique(self.x + 1j * self.d, return_counts=True)
-        return pairs.real, pairs.imag, counts.astype(np.float64)
+        pairs, where = np.unique(self.x + 1j * self.d, return_inverse=True)
+        counts = np.bincount(where, weights=self.counts).astype(np.float64)
+        there = counts > 0  # what came no time must not lose a bet
+        return pairs.real[there], pairs.imag[there], counts[there]
 
     def rounded(self, groups: Groups, towards: Literal["low", "high"]) -> Groups:
         """At most some thousands of groups, each moved to the side on which the bound gets wider."""
@@ -82,14 +102,26 @@ class Items:
 
 def betting_bounds(items: Items, tail: float, top: float = 1.0) -> tuple[float, float]:
     """Bounds on E[x] / E[d], known to lie in [0, top], that each fail with probability ``tail`` at most."""
-    total, mass = items.x.sum(), items.d.sum()
-    point = 0.0 if mass <= 0 else min(max(float(total / mass), 0.0), top)
+    total, mass = items.totals
+    point = 0.0 if mass <= 0 else min(max(total / mass, 0.0), top)
     goal = -np.log(tail)
     groups = items.grouped()
     above, below = items.rounded(groups, "high"), items.rounded(groups, "low")
     _, high = _crossing(lambda theta: _log_wealth_below(above, items, theta) >= goal, point, top)
     low, _ = _crossing(lambda theta: _log_wealth_above(below, items, theta) < goal, 0.0, point)
     return low, high
+
+
+def bounded_estimate(
+    items: Items, level: float, what: str, assumptions: tuple[str, ...], top: float = 1.0
+) -> Estimate:
+    """E[x] / E[d], known to lie in [0, top], with its interval by betting; full width without data."""
+    check_level(level)
+    n, (total, mass) = round(items.size), items.totals
+    if n == 0 or mass <= 0.0:
+        return Estimate(math.nan, 0.0, top, level, n, "betting", assumptions, what)
+    low, high = betting_bounds(items, (1.0 - level) / 2, top)
+    return Estimate(min(total / mass, top), low, high, level, n, "betting", assumptions, what)
 
 
 def betting_p_value(items: Items, theta: float) -> float:
@@ -108,9 +140,15 @@ def _log_wealth_below(groups: Groups, items: Items, theta: float) -> float:  # g
 
 def _log_wealth_above(groups: Groups, items: Items, theta: float) -> float:  # falls with theta
     x, d, counts = groups
-    stakes = np.minimum(_STAKES / items.bound, 1.0 / (theta * items.d_bound - items.floor))
-    gains = np.maximum(np.outer(stakes, x - theta * d), -1.0)  # (stakes, groups)
-    return _log_mixture(gains, counts, _STAKES_MASS)
+    stakes = np.minimum(_STAKES / items.bound, 1.0 / (theta * items.d_bound))
+    # A bet that could lose more than all is not made. Its share of the wealth is given away, not moved: then the
+    # rest stays a supermartingale even where the floor is known only from the pool at hand, because the factors
+    # given the pool have the means 1 + stake (E[x | pool] - theta d), none of them negative.
+    made = stakes * (theta * items.d_bound - items.floor) <= 1.0 + _PRECISION
+    if not made.any():
+        return -np.inf
+    gains = np.maximum(np.outer(stakes[made], x - theta * d), -1.0)  # (stakes, groups)
+    return _log_mixture(gains, counts, _STAKES_MASS[made])
 
 
 def _worst_loss(items: Items, theta: float) -> float:

@@ -10,7 +10,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from fivenines.errors import ConfigError, DataError, sentence
 
-__all__ = ["bool_array", "check_level", "check_rate", "count", "value_array", "weight_array"]
+__all__ = [
+    "bool_array",
+    "check_level",
+    "check_rate",
+    "count",
+    "probability_array",
+    "value_array",
+    "weight_array",
+]
 
 
 def check_level(level: float, name: str = "level") -> float:
@@ -55,6 +63,15 @@ def value_array(values: ArrayLike, name: str, n: int | None = None) -> NDArray[n
     wrong = array[~np.isfinite(array)]
     if wrong.size:
         raise DataError(sentence(name, "must be finite", float(wrong[0])))
+    return array
+
+
+def probability_array(values: ArrayLike, name: str, n: int | None = None) -> NDArray[np.float64]:
+    """Numbers in [0, 1] as a flat float64 array of ``n``. Raises DataError."""
+    array = value_array(values, name, n)
+    wrong = array[(array < 0.0) | (array > 1.0)]
+    if wrong.size:
+        raise DataError(sentence(name, "must lie in [0, 1]", float(wrong[0])))
     return array
 
 

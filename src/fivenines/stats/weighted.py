@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fivenines.errors import DataError, sentence
-from fivenines.stats.betting import Items, betting_bounds
+from fivenines.stats.betting import Items, bounded_estimate
 from fivenines.stats.checks import bool_array, check_level, value_array, weight_array
 from fivenines.stats.estimate import Estimate
 
@@ -51,7 +51,7 @@ def failure_rate_weighted(
     if not mean_one:
         return ratio_weighted(f, w, weight_bound, level=level, what=what)
     items = Items(w * f, np.ones(w.size), weight_bound, 1.0, "mean")
-    return _estimate(items, level, what, ("weights are exact", *_weighted_assumptions(weight_bound)))
+    return bounded_estimate(items, level, what, ("weights are exact", *_weighted_assumptions(weight_bound)))
 
 
 def ratio_weighted(
@@ -66,7 +66,7 @@ def ratio_weighted(
     w = _bounded_weights(weights, weight_bound)
     m = bool_array(marked, "marked", w.size)
     items = Items(w * m, w, weight_bound, weight_bound, "nested")
-    return _estimate(
+    return bounded_estimate(
         items, level, what, ("weights are right up to a constant", *_weighted_assumptions(weight_bound))
     )
 
@@ -119,7 +119,7 @@ def failure_rate_reused(
         "the labelled draw and the draws counted to the first acceptance are independent given the prompt",
         "the labels are right",
     )
-    return _estimate(items, level, what, assumptions)
+    return bounded_estimate(items, level, what, assumptions)
 
 
 def mean_bounded(
@@ -137,7 +137,7 @@ def mean_bounded(
         wrong = float(array.min() if array.min() < low else array.max())
         raise DataError(sentence(what, f"must lie between {low:g} and {high:g}", wrong))
     items = Items((array - low) / (high - low), np.ones(array.size), 1.0, 1.0, "mean")
-    unit = _estimate(items, level, what, ("the items are independent draws",))
+    unit = bounded_estimate(items, level, what, ("the items are independent draws",))
     point, lower, upper = (low + (high - low) * value for value in (unit.point, unit.low, unit.high))
     return replace(unit, point=point, low=lower, high=upper)
 
@@ -164,18 +164,9 @@ def ratio_bounded(
     for name, array, limit in (("numerator", x, bound), ("denominator", d, 1.0)):
         if array.size and array.max() > limit:
             raise DataError(sentence(name, f"must be at most {limit:g}", float(array.max())))
-    return _estimate(Items(x, d, bound, 1.0), level, what, ("the items are independent draws",), math.inf)
-
-
-def _estimate(
-    items: Items, level: float, what: str, assumptions: tuple[str, ...], top: float = 1.0
-) -> Estimate:
-    check_level(level)
-    n, mass = items.x.size, float(items.d.sum())
-    if n == 0 or mass <= 0.0:
-        return Estimate(math.nan, 0.0, top, level, n, "betting", assumptions, what)
-    low, high = betting_bounds(items, (1.0 - level) / 2, top)
-    return Estimate(min(float(items.x.sum()) / mass, top), low, high, level, n, "betting", assumptions, what)
+    return bounded_estimate(
+        Items(x, d, bound, 1.0), level, what, ("the items are independent draws",), math.inf
+    )
 
 
 def _bounded_weights(weights: ArrayLike, bound: float) -> NDArray[np.float64]:
