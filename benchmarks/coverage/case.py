@@ -28,3 +28,4 @@ class Case:
     truth: float
     draw: Callable[[np.random.Generator], Drawn]
     plain: str = ""  # the plain alternative in a few words
+    thrift: int = 1  # a slow case gets this many times fewer rounds

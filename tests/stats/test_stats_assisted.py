@@ -17,6 +17,7 @@ from fivenines.stats.assisted import (
     failure_rate_assisted,
     failure_rate_hajek,
     failure_rate_horvitz_thompson,
+    pseudo_outcomes,
 )
 from fivenines.stats.designs import Design, design_active, design_stratified, design_uniform
 
@@ -67,9 +68,7 @@ def test_unbiased_whatever_the_predictions(quality: str) -> None:
     points = []
     for seed in range(1500):
         at = design.draw(seed)
-        z = predictions.copy()
-        z[at] += (failed[at] - predictions[at]) / design.inclusion[at]
-        points.append(z.mean())
+        points.append(pseudo_outcomes(design, predictions, at, failed[at]).mean())
     error = np.std(points) / math.sqrt(len(points))
     assert abs(np.mean(points) - failed.mean()) < 4 * error
 

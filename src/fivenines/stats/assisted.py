@@ -30,7 +30,12 @@ from fivenines.stats.designs import Design
 from fivenines.stats.estimate import Estimate
 from fivenines.stats.weighted import failure_rate_weighted
 
-__all__ = ["failure_rate_assisted", "failure_rate_hajek", "failure_rate_horvitz_thompson"]
+__all__ = [
+    "failure_rate_assisted",
+    "failure_rate_hajek",
+    "failure_rate_horvitz_thompson",
+    "pseudo_outcomes",
+]
 
 _COINS = "each item was labelled by a coin of its own, with the probability that is given"
 _POOL = "the pool is a sample of independent draws from the distribution that the rate speaks of"
@@ -109,22 +114,34 @@ def failure_rate_assisted(
         ConfigError: ``level`` is not strictly between 0 and 1, or a design that draws fixed numbers of strata
             (:func:`failure_rate_stratified` is for those).
     """
-    if design.strata is not None:
-        then = "Use failure_rate_stratified for a stratified one."
-        raise ConfigError(sentence("design", "must label each item by a coin of its own", design.name, then))
-    pi = design.inclusion
-    m = probability_array(predictions, "predictions", pi.size)
-    f = bool_array(failed, "failed")
-    at = _positions(labelled, f.size, m.size)
-    z = m.copy()
-    z[at] += (f - m[at]) / pi[at]
-    floor = float(np.min(m - m / pi, initial=0.0))  # of what could have come; known before the labels
+    z = pseudo_outcomes(design, predictions, labelled, failed)
+    m, n = probability_array(predictions, "predictions"), np.size(np.asarray(failed))
+    floor = float(
+        np.min(m - m / design.inclusion, initial=0.0)
+    )  # of what could have come; known before the labels
     items = Items(z, np.ones(z.size), 1.0 / design.floor, 1.0, "mean", floor)
     note = "the predictions were made without these labels (they need not be good)"
     assumptions = (_COINS, _floor_note(design.floor), note, _POOL, _LABELS)
     found = bounded_estimate(items, level, what, assumptions)
     point = found.point if math.isnan(found.point) else max(found.point, 0.0)
-    return replace(found, point=point, method="prediction-assisted (AIPW), betting", n=f.size)
+    return replace(found, point=point, method="prediction-assisted (AIPW), betting", n=n)
+
+
+def pseudo_outcomes(
+    design: Design, predictions: ArrayLike, labelled: ArrayLike, failed: ArrayLike
+) -> NDArray[np.float64]:
+    """z, shape (N,): the prediction of an item, or beyond [0, 1] what its label says of it and of those not labelled.
+
+    Their mean is the point of :func:`failure_rate_assisted`, before it is cut at 0; arguments and errors as there.
+    """
+    if design.strata is not None:
+        then = "Use failure_rate_stratified for a stratified one."
+        raise ConfigError(sentence("design", "must label each item by a coin of its own", design.name, then))
+    z = probability_array(predictions, "predictions", design.inclusion.size).copy()
+    f = bool_array(failed, "failed")
+    at = _positions(labelled, f.size, z.size)
+    z[at] += (f - z[at]) / design.inclusion[at]
+    return z
 
 
 def _inclusion(inclusion: ArrayLike, floor: float) -> NDArray[np.float64]:

@@ -43,7 +43,8 @@ def failure_rate_stratified(
     many strata without a failure cost no more than the one that was sampled most thinly: at zero failures the
     bound is about max(share_s / n_s) log(2 / tail). Where all W_s are equal (sampling in proportion) the exact
     binomial of the pooled counts is narrower and holds as well (Hoeffding, Annals of Mathematical Statistics
-    1956, theorem 4: independent trials of unlike rates scatter less than those of one rate).
+    1956, theorem 4: independent trials of unlike rates scatter less than those of one rate; his theorem leaves out
+    the lower bound at one failure, which is tail / N by the union bound).
 
     Raises:
         DataError: counts that cannot be, shares that do not sum to 1, a stratum with mass and no label.
@@ -56,8 +57,10 @@ def failure_rate_stratified(
     total = float(counts.sum())
     weights = mass * total / counts  # (strata,)
     if np.allclose(weights, 1.0, rtol=1e-9, atol=0.0):
-        low, high = clopper_pearson(float(k.sum()), total, (1.0 - level) / 2)
-        point = float(k.sum()) / total
+        failed, tail = float(k.sum()), (1.0 - level) / 2
+        low, high = clopper_pearson(failed, total, tail)
+        low = tail / total if failed == 1 else low
+        point = failed / total
         return Estimate(point, low, high, level, round(total), "pooled exact binomial", _ASSUMPTIONS, what)
     x, clear = np.concatenate([weights, np.zeros(k.size)]), counts - k
     items = Items(x, np.ones(x.size), float(weights.max()), 1.0, "mean", counts=np.concatenate([k, clear]))
