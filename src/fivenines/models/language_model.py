@@ -237,9 +237,14 @@ class LanguageModel:
         """
         if isinstance(prompts, str):
             raise DataError(sentence("prompts", "must be a list of texts", "one text"))
+        return self.sampler.sample(prompts, seed)
+
+    @property
+    def sampler(self) -> Sampler:
+        """Draws as ``self.sampling`` says, and remembers the prompts that it read."""
         if self._sampler is None or self._sampler.config != self.sampling:
             self._sampler = Sampler(self._as_sampled(), self.tokenizer, self.sampling)
-        return self._sampler.sample(prompts, seed)
+        return self._sampler
 
     def _as_sampled(self) -> PreTrainedModel:
         """The model in the precision of sampling: itself, or a copy."""

@@ -26,7 +26,7 @@ from fivenines.models.prefix_cache import Prefix, PrefixCache
 from fivenines.models.stopping import Stop, StopRule
 from fivenines.models.token_choice import choose_tokens, uniforms
 
-__all__ = ["Sampler", "SamplingConfig", "output_size"]
+__all__ = ["Sampler", "SamplingConfig", "Written", "output_size"]
 
 _READ_AHEAD = 16  # prompts read at once: enough for full matrix products, few enough to hold in memory
 _UNLIMITED = 2**20  # context of a model that states none
@@ -66,6 +66,14 @@ class SamplingConfig:
             raise ConfigError(sentence("stop", "must be sentence, newline or eos", self.stop))
         if self.precision not in ("auto", "float32", "bfloat16"):
             raise ConfigError(sentence("precision", "must be auto, float32 or bfloat16", self.precision))
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A completion, and all the tokens that were drawn for it: what decided that it ends stands among them."""
+
+    text: str
+    tokens: Ids
 
 
 @dataclass(slots=True)
@@ -121,16 +129,16 @@ class Sampler:
             ids = [start]
         return tuple(ids[-(self.context - self.config.max_new_tokens) :])
 
-    @torch.inference_mode()
     def sample(self, prompts: Sequence[str], seed: int) -> list[str]:
         """One completion per prompt; see :class:`~fivenines.models.protocols.GeneratorLike`."""
+        return [completion.text for completion in self.write(prompts, seed)]
+
+    @torch.inference_mode()
+    def write(self, prompts: Sequence[str], seed: int) -> list[Written]:
+        """As :meth:`sample`, with every token that was drawn."""
         encoded = [self.encode(prompt) for prompt in prompts]
-        texts = [""] * len(encoded)
-        if encoded:
-            run = _Run(self, encoded, seed)
-            for draw, text in run.texts():
-                texts[draw] = text
-        return texts
+        found: dict[int, Written] = dict(_Run(self, encoded, seed).texts()) if encoded else {}
+        return [found[draw] for draw in range(len(encoded))]
 
     def clear(self) -> None:
         """Forget the prompts that were read. Afterwards results are those of a fresh sampler, bit by bit."""
@@ -170,7 +178,7 @@ class _Run:
         self.decoder.reserve(size, len(longest_first[0][0]), self.config.max_new_tokens)
         self.size = size
 
-    def texts(self) -> Iterator[tuple[int, str]]:
+    def texts(self) -> Iterator[tuple[int, Written]]:
         """(place in the list of prompts, completion), in order of finishing."""
         logits = None  # (rows, vocabulary), for the rows of the last step
         while True:
@@ -219,12 +227,12 @@ class _Run:
             top_p=self.config.top_p,
         )
 
-    def _append(self, tokens: torch.Tensor) -> dict[int, tuple[int, str]]:
+    def _append(self, tokens: torch.Tensor) -> dict[int, tuple[int, Written]]:
         """Add one token to each row; by row, the (draw, completion) of those that end."""
         chosen = tokens.cpu().numpy()
         ends = self.rule.is_eos[chosen].tolist()
         marks = self.rule.may_end[chosen].tolist()
-        finished: dict[int, tuple[int, str]] = {}
+        finished: dict[int, tuple[int, Written]] = {}
         for index, (row, token, eos, mark) in enumerate(
             zip(self.rows, chosen.tolist(), ends, marks, strict=True)
         ):
@@ -239,10 +247,11 @@ class _Run:
                 if text is None and len(row.tokens) == self.config.max_new_tokens:
                     text = self.rule.finish(row.tokens, at_eos=False)
             if text is not None:
-                finished[index] = (row.draw, text)
+                drawn = (*row.tokens, token) if eos else tuple(row.tokens)
+                finished[index] = (row.draw, Written(text, drawn))
         return finished
 
-    def _leave(self, finished: dict[int, tuple[int, str]]) -> NDArray[np.int64]:
+    def _leave(self, finished: dict[int, tuple[int, Written]]) -> NDArray[np.int64]:
         """Drop finished rows; the last rows take their places. The rows that stay, in their new order."""
         count = len(self.rows) - len(finished)
         order = np.arange(count)

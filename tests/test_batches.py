@@ -1,0 +1,104 @@
+"""Choosing what to label from a file, and the rate that it gives: end to end, as a user would."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from fivenines.cli.app import app
+from fivenines.errors import ConfigError, DataError, NotEnoughDataError
+from fivenines.evaluate.batches import Choice, choose_batch, rates_of_batch
+
+TRUE_RATE = 0.01
+
+
+@pytest.fixture
+def rows() -> list[dict[str, Any]]:
+    """3,000 texts with calibrated scores; `fails` is what a person would say."""
+    rng = np.random.default_rng(0)
+    chance = rng.beta(0.05, 4.95, 3000)
+    return [
+        {"prompt": "p", "completion": f"c {i}", "score": float(p), "fails": bool(rng.random() < p)}
+        for i, p in enumerate(chance)
+    ]
+
+
+def labelled(batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{**row, "failure": row["fails"]} for row in batch]
+
+
+@pytest.mark.parametrize("design", ["active", "uniform", "near", "stratified"])
+def test_every_design_gives_a_rate_that_holds(rows: list[dict[str, Any]], design: str) -> None:
+    truth = sum(row["fails"] for row in rows) / len(rows)
+    inside = 0
+    for seed in range(20):
+        choice, batch = choose_batch(rows, 300, design, near=0.05, seed=seed)
+        assert abs(len(batch) - 300) < 80
+        assert all(row["failure"] is None and 0 < row["inclusion"] <= 1 for row in batch)
+        found = rates_of_batch(labelled(batch), Choice.from_dict(json.loads(json.dumps(choice.to_dict()))))
+        assert len(found) == (1 if design == "stratified" else 3)
+        inside += all(estimate.contains(truth) for estimate in found)
+    assert inside >= 17
+
+
+def test_accepted_texts_alone(rows: list[dict[str, Any]]) -> None:
+    rows[5]["score"] = None  # could not be scored: never accepted
+    choice, batch = choose_batch(rows, 100, accepted_below=0.02)
+    assert all(row["score"] < 0.02 for row in batch)
+    assert choice.lines.size == sum(row["score"] is not None and row["score"] < 0.02 for row in rows)
+    with pytest.raises(DataError, match=r"line 6 must have a score in \[0, 1\], got None"):
+        choose_batch(rows, 100)
+
+
+def test_refuses_half_an_answer(rows: list[dict[str, Any]]) -> None:
+    choice, batch = choose_batch(rows, 50)
+    done = labelled(batch)
+    with pytest.raises(DataError, match="must have failure true or false, got None"):
+        rates_of_batch([*done[:-1], batch[-1]], choice)
+    with pytest.raises(DataError, match=f"must hold all {len(done)} lines that were chosen, got 1 fewer"):
+        rates_of_batch(done[:-1], choice)
+    with pytest.raises(DataError, match="must hold each line once"):
+        rates_of_batch([*done, done[0]], choice)
+    strange = next(line for line in choice.lines if line not in choice.chosen)
+    with pytest.raises(DataError, match=f"must hold the lines that were chosen, got 'line {strange}'|line"):
+        rates_of_batch([*done, {**done[0], "line": int(strange)}], choice)
+    with pytest.raises(DataError, match="must keep its number in `line`"):
+        rates_of_batch([{**done[0], "line": "1"}, *done[1:]], choice)
+
+
+def test_refuses_what_cannot_be_chosen(rows: list[dict[str, Any]]) -> None:
+    with pytest.raises(ConfigError, match="design must be one of active, uniform, near, stratified"):
+        choose_batch(rows, 50, "random")
+    with pytest.raises(ConfigError, match="design near needs a threshold"):
+        choose_batch(rows, 50, "near")
+    with pytest.raises(NotEnoughDataError, match="must hold at least the 50 texts to label"):
+        choose_batch(rows, 50, accepted_below=1e-300)
+    with pytest.raises(ConfigError, match="threshold must lie strictly between 0 and 1"):
+        choose_batch(rows, 50, accepted_below=95)
+    with pytest.raises(DataError, match="the record of a batch must be as it was written"):
+        Choice.from_dict({"design": "active"})
+
+
+def test_from_the_command_line(rows: list[dict[str, Any]], tmp_path: Path) -> None:
+    scored, batch = tmp_path / "scored.jsonl", tmp_path / "batch.jsonl"
+    scored.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    run = CliRunner()
+    done = run.invoke(app, ["sample", str(scored), str(batch), "--labels", "200", "--seed", "3"])
+    assert done.exit_code == 0, done.output
+    assert "of 3,000 lines" in done.output
+    answered = labelled([json.loads(line) for line in batch.read_text(encoding="utf-8").splitlines()])
+    batch.write_text("".join(json.dumps(row) + "\n" for row in answered), encoding="utf-8")
+    told = run.invoke(app, ["rate", str(batch)])
+    assert told.exit_code == 0, told.output
+    assert "prediction-assisted (AIPW), betting" in told.output
+    assert "Horvitz-Thompson, betting" in told.output
+    assert "  assumes: the labels are right" in told.output
+    (tmp_path / "batch.jsonl.design.json").unlink()
+    lost = run.invoke(app, ["rate", str(batch)])
+    assert isinstance(lost.exception, DataError)
+    assert "must lie beside the batch" in str(lost.exception)
