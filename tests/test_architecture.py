@@ -27,6 +27,7 @@ LAYERS = {
     "data": 1,
     "store": 1,
     "labels": 1,
+    "consensus": 1,
     "storyworld": 1,
     "models": 2,
     "threshold": 2,

@@ -14,7 +14,16 @@ from benchmarks.coverage.case import Case
 
 __all__ = ["PARTS", "Row", "all_cases", "measure", "measured"]
 
-PARTS = ("rates", "sampling", "preferences", "attack_cost", "judges", "calibration_curve", "proposals")
+PARTS = (
+    "rates",
+    "sampling",
+    "preferences",
+    "attack_cost",
+    "judges",
+    "calibration_curve",
+    "proposals",
+    "extremes",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, get_args, overload
 
-import evalica
-import pandas as pd
-
 from fivenines.errors import ConfigError, DataError, LabelError, NotEnoughDataError, sentence
 from fivenines.files import read_jsonl, write_jsonl_atomic
 from fivenines.records import Answer, Comparison, Judgment, Label, Severity, Snippet
@@ -118,6 +115,9 @@ def agreement(labels: Iterable[Label], *, level: float = 0.95, seed: int = 0) ->
     Raises:
         NotEnoughDataError: no snippet has two labels.
     """
+    import evalica  # half a second, which whoever only counts labels need not wait for
+    import pandas as pd
+
     votes = [standing for standing in latest_labels(labels).values() if len(standing) > 1]
     if not votes:
         then = "Have a second person label some of the snippets."

@@ -66,7 +66,8 @@ def slow_active(worth: NDArray[np.float64], total: float, most: float) -> NDArra
     for _ in range(400):
         eta = (low + high) / 2
         low, high = (eta, high) if np.minimum(eta * worth, most).sum() < total else (low, eta)
-    return np.minimum(high * worth, most)
+    found: NDArray[np.float64] = np.minimum(high * worth, most)
+    return found
 
 
 def test_active_agrees_with_a_slow_implementation() -> None:

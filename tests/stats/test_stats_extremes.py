@@ -325,12 +325,19 @@ def test_a_million_scores_in_two_seconds() -> None:
 
 def test_a_limit_beyond_the_end_of_the_tail_is_refused_not_called_zero() -> None:
     scores = np.random.default_rng(17).random(3000)
-    with pytest.raises(DataError, match="limit must not lie beyond the end of the top scores' tail, got 50"):
-        failure_forecast(scores, 50.0)
+    with pytest.raises(DataError, match="limit must not lie beyond the end of the top scores' tail, got 5"):
+        failure_forecast(scores, 5.0)
+    cautious = failure_forecast(scores, 5.0, straight=True, held_back=False)
+    assert 0.0 < cautious.low < cautious.high < 1.0
+
+
+def test_a_straight_line_is_refused_where_the_scores_visibly_bend_up() -> None:
+    scores = np.random.default_rng(19).standard_t(2, size=5000)
     with pytest.raises(
-        DataError, match=r"must have a straight tail over the top scores, got p = .* Leave straight out"
+        DataError, match=r"must not bend up within the top scores, got p = .* Leave straight out"
     ):
-        failure_forecast(np.sqrt(scores), 1.5, top=1000, straight=True)
+        failure_forecast(scores, 1000.0, straight=True)
+    assert failure_forecast(scores, 1000.0, held_back=False).contains(float(stats.t(2).sf(1000.0)))
 
 
 @pytest.mark.parametrize(
@@ -372,6 +379,7 @@ def test_a_limit_beyond_the_end_of_the_tail_is_refused_not_called_zero() -> None
             "top must lie between 10 and half of the 100 scores, got 51",
         ),
         (range(100), 120.0, {"top": 2.5}, DataError, r"top must be a whole number, got 2\.5"),
+        (range(100), 120.0, {"level": 0.9999}, ConfigError, r"level must be at most 0\.999 for a forecast"),
         (range(100), 120.0, {"level": 95}, ConfigError, "level must lie strictly between 0 and 1, got 95"),
     ],
 )

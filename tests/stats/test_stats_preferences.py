@@ -17,7 +17,6 @@ from scipy import stats as scipy_stats
 from fivenines.errors import ConfigError, DataError
 from fivenines.stats import Estimate, preference_coupled, preference_exact
 from fivenines.stats import betting as betting_module
-from fivenines.stats import preferences as preferences_module
 from fivenines.stats.preferences import (
     preference_clustered,
     preference_coupled_by,
@@ -276,13 +275,12 @@ def test_many_items_share_cells_and_lose_little(monkeypatch: pytest.MonkeyPatch)
     rng = np.random.default_rng(6)
     values, weights = rng.beta(2, 3, 6000), np.exp(rng.normal(0, 1.5, 6000)).clip(0.02, 20)
     shared = preference_weighted(values, weights, 20.0)
-    monkeypatch.setattr(preferences_module, "_EXACT_ITEMS", 10**9)
-    monkeypatch.setattr(betting_module, "_EXACT_GROUPS", 10**9)
+    monkeypatch.setattr(betting_module, "_EXACT", 10**9)
     exact = preference_weighted(values, weights, 20.0)
     assert shared.point == pytest.approx(exact.point, abs=1e-12)
     assert shared.low <= exact.low < exact.high <= shared.high
     assert shared.high - shared.low < 1.01 * (exact.high - exact.low)
-    monkeypatch.setattr(preferences_module, "_EXACT_ITEMS", 1)
+    monkeypatch.setattr(betting_module, "_EXACT", 1)
     equal = preference_clustered(np.full(50, 0.25), np.arange(50), 4)  # one cell, of no width
     assert equal.point == 0.25
     assert equal.low < 0.25 < equal.high

@@ -105,18 +105,14 @@ def test_zero_failures_cost_little_over_exact() -> None:
     assert 40 * exact.high < wild.high < 60 * exact.high
 
 
-def test_rounding_many_distinct_items_widens_by_little() -> None:
+def test_sharing_many_distinct_items_widens_by_little(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(3)
     weights = np.exp(rng.normal(0, 1, 20_000)).clip(0, 30)
     failed = rng.random(20_000) < 0.02
     items = Items(weights * failed, weights, 30.0, 30.0, "nested")
     low, high = betting_bounds(items, 0.025)
-    exact_groups = betting_module._EXACT_GROUPS
-    betting_module._EXACT_GROUPS = 10**9
-    try:
-        finer = betting_bounds(items, 0.025)
-    finally:
-        betting_module._EXACT_GROUPS = exact_groups
+    monkeypatch.setattr(betting_module, "_EXACT", 10**9)
+    finer = betting_bounds(items, 0.025)
     assert finer[0] * 0.99 < low <= finer[0]
     assert finer[1] <= high < finer[1] * 1.01
 

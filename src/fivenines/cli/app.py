@@ -7,7 +7,7 @@ import sys
 import typer
 
 import fivenines
-from fivenines.cli import labels, tasks
+from fivenines.cli import labels, plan, samples, tasks
 from fivenines.errors import FiveninesError, UserError
 
 __all__ = ["app", "main"]
@@ -38,6 +38,8 @@ def _root(
 
 
 tasks.register(app)
+samples.register(app)
+plan.register(app)
 app.add_typer(labels.app, name="label")
 
 

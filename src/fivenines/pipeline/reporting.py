@@ -33,7 +33,7 @@ from fivenines.report import (
     Samples,
     ScoreCounts,
 )
-from fivenines.stats import Estimate
+from fivenines.stats import Estimate, calibration_error
 from fivenines.store import versions
 from fivenines.threshold import Threshold
 
@@ -103,8 +103,13 @@ def _classifier(work: Workspace) -> ModelFacts:
         "started from the generator" if model == "generator" else model,
         facts,
         _history(metrics.get("training", {}), "validation"),
-        tuple(
-            Estimate.from_dict(metrics[name]) for name in ("auroc", "average precision") if name in metrics
+        (
+            *(
+                Estimate.from_dict(metrics[name])
+                for name in ("auroc", "average precision")
+                if name in metrics
+            ),
+            *((calibration_error(failed, scores),) if rows else ()),
         ),
         Reliability.of(scores, failed),
         ScoreCounts.of(scores, failed),

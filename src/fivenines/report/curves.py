@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fivenines.errors import DataError, sentence
-from fivenines.stats import Estimate, failure_rate_exact
+from fivenines.stats import Estimate, calibration_curve
 
 __all__ = ["Reliability", "ReliabilityBin", "ScoreCounts"]
 
@@ -44,13 +44,9 @@ class Reliability:
             DataError: the two differ in length, or a score lies outside [0, 1].
         """
         score, answer = _paired(scores, failed)
-        place = np.clip(np.searchsorted(_BINS, score, side="right") - 1, 0, len(_BINS) - 2)
-        bins = []
-        for number in np.unique(place):
-            inside = place == number
-            rate = failure_rate_exact(int(answer[inside].sum()), int(inside.sum()), level)
-            bins.append(ReliabilityBin(float(score[inside].mean()), rate))
-        return cls(tuple(bins), len(score), int(answer.sum()))
+        found = calibration_curve(answer, score, bins=_BINS, level=level) if len(score) else ()
+        bins = tuple(ReliabilityBin(each.mean_score, each.failure_rate) for each in found if each.n)
+        return cls(bins, len(score), int(answer.sum()))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

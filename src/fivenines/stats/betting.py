@@ -19,9 +19,10 @@ sample may be bounded by the same product.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -42,14 +43,11 @@ _SHARES_MASS = 0.5 * np.append(1.0, 0.85 ** np.arange(59) / (0.85 ** np.arange(5
 _STAKES = 2.0 ** (np.arange(-20, 30) / 2)
 _STAKES_MASS = np.exp(-np.abs(np.log2(_STAKES) - 1) / 3)
 _STAKES_MASS /= _STAKES_MASS.sum()
-_EXACT_GROUPS = (
-    4096  # beyond so many distinct items they are rounded, each to the side that widens the interval
-)
-_DIGITS = 1e-3
+_EXACT = 1024  # beyond so many distinct items each is shared among the corners of a grid
+_COLUMNS, _ROWS = 160, 80  # of that grid: values of x (or x / d), values of d
+_RANGE = 1e-6  # of the largest value: what is smaller lies between the first column and zero
 _PRECISION = 1e-9
 _TINY = 1e-15
-
-Groups = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]  # x, d, counts; (groups,) each
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,22 +80,38 @@ class Items:
         counts = 1.0 if self.counts is None else self.counts
         return float((self.x * counts).sum()), float((self.d * counts).sum())
 
-    def grouped(self) -> Groups:
-        """Distinct x, distinct d, and how often each pair occurs."""
+    @property
+    def times(self) -> NDArray[np.float64]:
+        """How often each (x, d) came, shape (n,)."""
+        return np.ones(self.x.size) if self.counts is None else self.counts
+
+    def compact(self) -> Items:
+        """The same for every bound, or as good as that, in far fewer items with counts.
+
+        Equal items become one. Beyond a thousand distinct ones each is shared among the corners of its cell on a
+        grid, in such shares that their mean is the item. The log of a bet's wealth is concave in the item, so that no
+        bet wins by it (Jensen): the bounds still hold, and are wider by the square of a cell's width.
+        """
         pairs, where = np.unique(self.x + 1j * self.d, return_inverse=True)
         counts = np.bincount(where, weights=self.counts).astype(np.float64)
         there = counts > 0  # what came no time must not lose a bet
-        return pairs.real[there], pairs.imag[there], counts[there]
-
-    def rounded(self, groups: Groups, towards: Literal["low", "high"]) -> Groups:
-        """At most some thousands of groups, each moved to the side on which the bound gets wider."""
-        if groups[0].size <= _EXACT_GROUPS:
-            return groups
-        up = towards == "high"
-        x = np.minimum(_rounded(groups[0], up), self.bound)
-        d = np.minimum(_rounded(groups[1], not up), self.d_bound)
-        pairs, where = np.unique(x + 1j * d, return_inverse=True)
-        return pairs.real, pairs.imag, np.bincount(where, weights=groups[2]).astype(np.float64)
+        x, d, counts = pairs.real[there], pairs.imag[there], counts[there]
+        if x.size > _EXACT:
+            nested = self.kind == "nested"  # a corner must not have more x than d
+            value = np.divide(x, d, out=np.zeros_like(x), where=d > 0) if nested else x
+            column, columns = _cells(value, _COLUMNS)
+            row, rows = _cells(d, _ROWS)
+            total = np.zeros(rows.size * columns.size)
+            for down, right in itertools.product((0, 1), (0, 1)):
+                share = counts * np.abs(1 - down - row % 1) * np.abs(1 - right - column % 1)
+                cell = np.minimum(np.floor(row) + down, rows.size - 1) * columns.size
+                cell += np.minimum(np.floor(column) + right, columns.size - 1)
+                total += np.bincount(cell.astype(np.intp), weights=share, minlength=total.size)
+            held = total > 0
+            d = np.repeat(rows, columns.size)[held]
+            x = np.tile(columns, rows.size)[held] * (d if nested else 1.0)
+            counts = total[held]
+        return replace(self, x=x, d=d, counts=counts)
 
 
 def betting_bounds(items: Items, tail: float, top: float = 1.0) -> tuple[float, float]:
@@ -105,10 +119,9 @@ def betting_bounds(items: Items, tail: float, top: float = 1.0) -> tuple[float, 
     total, mass = items.totals
     point = 0.0 if mass <= 0 else min(max(total / mass, 0.0), top)
     goal = -np.log(tail)
-    groups = items.grouped()
-    above, below = items.rounded(groups, "high"), items.rounded(groups, "low")
-    _, high = _crossing(lambda theta: _log_wealth_below(above, items, theta) >= goal, point, top)
-    low, _ = _crossing(lambda theta: _log_wealth_above(below, items, theta) < goal, 0.0, point)
+    few = items.compact()
+    _, high = _crossing(lambda theta: _log_wealth_below(few, theta) >= goal, point, top)
+    low, _ = _crossing(lambda theta: _log_wealth_above(few, theta) < goal, 0.0, point)
     return low, high
 
 
@@ -126,20 +139,18 @@ def bounded_estimate(
 
 def betting_p_value(items: Items, theta: float) -> float:
     """p-value of "E[x] / E[d] is at least theta", against "it is below"."""
-    return float(min(1.0, np.exp(-_log_wealth_below(items.rounded(items.grouped(), "high"), items, theta))))
+    return float(min(1.0, np.exp(-_log_wealth_below(items.compact(), theta))))
 
 
-def _log_wealth_below(groups: Groups, items: Items, theta: float) -> float:  # grows with theta
-    x, d, counts = groups
+def _log_wealth_below(items: Items, theta: float) -> float:  # grows with theta
     worst = _worst_loss(items, theta)
     if worst <= 0:
         return np.inf
-    gains = np.maximum((theta * d - x) / worst, -1.0)  # (groups,)
-    return _log_mixture(np.outer(_SHARES, gains), counts, _SHARES_MASS)
+    gains = np.maximum((theta * items.d - items.x) / worst, -1.0)  # (n,)
+    return _log_mixture(np.outer(_SHARES, gains), items.times, _SHARES_MASS)
 
 
-def _log_wealth_above(groups: Groups, items: Items, theta: float) -> float:  # falls with theta
-    x, d, counts = groups
+def _log_wealth_above(items: Items, theta: float) -> float:  # falls with theta
     stakes = np.minimum(_STAKES / items.bound, 1.0 / (theta * items.d_bound))
     # A bet that could lose more than all is not made. Its share of the wealth is given away, not moved: then the
     # rest stays a supermartingale even where the floor is known only from the pool at hand, because the factors
@@ -147,8 +158,8 @@ def _log_wealth_above(groups: Groups, items: Items, theta: float) -> float:  # f
     made = stakes * (theta * items.d_bound - items.floor) <= 1.0 + _PRECISION
     if not made.any():
         return -np.inf
-    gains = np.maximum(np.outer(stakes[made], x - theta * d), -1.0)  # (stakes, groups)
-    return _log_mixture(gains, counts, _STAKES_MASS[made])
+    gains = np.maximum(np.outer(stakes[made], items.x - theta * items.d), -1.0)  # (stakes, n)
+    return _log_mixture(gains, items.times, _STAKES_MASS[made])
 
 
 def _worst_loss(items: Items, theta: float) -> float:
@@ -181,11 +192,18 @@ def _crossing(holds: Callable[[float], bool], start: float, end: float) -> tuple
     return fails, true
 
 
-def _rounded(values: NDArray[np.float64], up: bool) -> NDArray[np.float64]:
-    """Values on a geometric grid of one part in a thousand of their magnitude; zero stays zero."""
-    with np.errstate(divide="ignore"):
-        steps = np.log(np.abs(values)) / np.log1p(_DIGITS)
-    outwards = (values > 0) == up  # away from zero
-    grid = np.exp(np.where(outwards, np.ceil(steps), np.floor(steps)) * np.log1p(_DIGITS))
-    rounded: NDArray[np.float64] = np.copysign(grid, values)
-    return rounded
+def _cells(values: NDArray[np.float64], most: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The place of each value among ``nodes`` (with its fraction towards the next), and the nodes, ascending.
+
+    The nodes are the values themselves where they are few; else zero, both ends and, between them, a geometric and
+    a linear grid.
+    """
+    nodes = np.unique(values)
+    if nodes.size > most:
+        low, high = float(nodes[0]), float(nodes[-1])
+        signs = [sign for sign, end in ((-1.0, -low), (1.0, high)) if end > 0]
+        top = max(-low, high)
+        grid = [sign * np.geomspace(_RANGE * top, top, most // 2 // len(signs)) for sign in signs]
+        nodes = np.unique(np.concatenate([[0.0], np.linspace(low, high, most // 2), *grid]))
+        nodes = nodes[(nodes >= low) & (nodes <= high)]
+    return np.interp(values, nodes, np.arange(nodes.size, dtype=np.float64)), nodes

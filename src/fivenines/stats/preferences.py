@@ -6,7 +6,6 @@ where two texts are the same nobody judges. Swapping wins and losses swaps the e
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,8 +34,7 @@ __all__ = [
     "rater_effect",
 ]
 
-_EXACT_ITEMS = 512  # beyond, items share the corners of a grid of so many rows (d) and columns (x / d)
-_ROWS, _COLUMNS, _PRECISION = 120, 33, 1e-10
+_PRECISION = 1e-10
 
 FloatArray = NDArray[np.float64]
 
@@ -326,8 +324,7 @@ def _bet(
     n, tail = x.size, (1.0 - level) / 2
     if not n:
         return Estimate(math.nan, 0.0, 1.0, level, n, method, assumptions, "preference")
-    x, d, counts = _binned(x, d)
-    won, lost = (Items(each, d, bound, bound, "nested", counts=counts) for each in (x, d - x))
+    won, lost = (Items(each, d, bound, bound, "nested").compact() for each in (x, d - x))
     point, low, high = won.totals[0] / won.totals[1], 1.0 - _upper(lost, tail), _upper(won, tail)
     return Estimate(min(point, 1.0), low, high, level, n, method, assumptions, "preference")
 
@@ -338,27 +335,6 @@ def _upper(items: Items, tail: float) -> float:
         return 1.0
     root = optimize.brentq(lambda at: betting_p_value(items, at) - tail, total / mass, 1.0, xtol=_PRECISION)
     return min(float(root) + _PRECISION, 1.0)
-
-
-def _binned(x: FloatArray, d: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray | None]:
-    """Many items as some thousands with counts, of equal totals and never of more wealth.
-
-    Each is shared among the corners of its cell on a grid of d and x / d so that their mean is the item. The
-    log of a bet's wealth is concave in the item, so no bet wins by that (Jensen).
-    """
-    if x.size <= _EXACT_ITEMS:
-        return x, d, None
-    v = np.clip(x / d, 0.0, 1.0)
-    rows, columns = np.geomspace(d.min(), d.max(), _ROWS), np.linspace(v.min(), v.max(), _COLUMNS)
-    row, column = np.interp(d, rows, np.arange(_ROWS)), np.interp(v, columns, np.arange(_COLUMNS))
-    above, left = np.minimum(np.floor(row), _ROWS - 2), np.minimum(np.floor(column), _COLUMNS - 2)
-    counts = np.zeros(_ROWS * _COLUMNS)
-    for down, right in itertools.product((0, 1), (0, 1)):
-        share = np.abs(1 - down - (row - above)) * np.abs(1 - right - (column - left))
-        cell = ((above + down) * _COLUMNS + left + right).astype(np.int64)
-        counts += np.bincount(cell, weights=share, minlength=counts.size)
-    held = counts > 0.0
-    return np.outer(rows, columns).ravel()[held], np.repeat(rows, _COLUMNS)[held], counts[held]
 
 
 def _only_bound(pairs: int, judged: int, of: str) -> tuple[str, ...]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fivenines.errors import DataError, sentence
 from fivenines.stats.betting import Items, bounded_estimate
-from fivenines.stats.binomial import clopper_pearson
 from fivenines.stats.checks import check_level, value_array, weight_array
 from fivenines.stats.estimate import Estimate
+from fivenines.stats.reliability import failure_rate_unlike
 
 __all__ = ["failure_rate_stratified", "strata_of"]
 
@@ -42,9 +43,7 @@ def failure_rate_stratified(
     No intervals of strata are added up (which would ask each to fail less often than 1 in 20 strata), so that
     many strata without a failure cost no more than the one that was sampled most thinly: at zero failures the
     bound is about max(share_s / n_s) log(2 / tail). Where all W_s are equal (sampling in proportion) the exact
-    binomial of the pooled counts is narrower and holds as well (Hoeffding, Annals of Mathematical Statistics
-    1956, theorem 4: independent trials of unlike rates scatter less than those of one rate; his theorem leaves out
-    the lower bound at one failure, which is tail / N by the union bound).
+    binomial of the pooled counts is narrower and holds as well (:func:`failure_rate_unlike`).
 
     Raises:
         DataError: counts that cannot be, shares that do not sum to 1, a stratum with mass and no label.
@@ -57,11 +56,8 @@ def failure_rate_stratified(
     total = float(counts.sum())
     weights = mass * total / counts  # (strata,)
     if np.allclose(weights, 1.0, rtol=1e-9, atol=0.0):
-        failed, tail = float(k.sum()), (1.0 - level) / 2
-        low, high = clopper_pearson(failed, total, tail)
-        low = tail / total if failed == 1 else low
-        point = failed / total
-        return Estimate(point, low, high, level, round(total), "pooled exact binomial", _ASSUMPTIONS, what)
+        pooled = failure_rate_unlike(int(k.sum()), round(total), level, what=what)
+        return replace(pooled, method="pooled exact binomial", assumptions=_ASSUMPTIONS)
     x, clear = np.concatenate([weights, np.zeros(k.size)]), counts - k
     items = Items(x, np.ones(x.size), float(weights.max()), 1.0, "mean", counts=np.concatenate([k, clear]))
     return bounded_estimate(items, level, what, _ASSUMPTIONS)
