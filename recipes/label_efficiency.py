@@ -8,8 +8,10 @@ them fail. That universe stands for the distribution, and its rate for the truth
 again, at 500, 2,000 and 8,000 labels:
 
     failure rate    plain: labels on outputs picked at random. Assisted: 50 outputs for each label are scored,
-                    design_active says which to label, failure_rate_assisted estimates; the classifier's own
-                    scores are the predictions.
+                    design_active says which to label, failure_rate_assisted estimates. Predictions either of the
+                    filter's classifier alone, or of an audit: that one and two more, trained on the demo's same
+                    labels with other seeds, calibrated on the demo's calibration labels. What one of them let
+                    pass, the others may doubt. No label of the demo counts among the labels here.
     quality         plain: raters see the filtered output beside an independent unfiltered one. Coupled: the
                     unfiltered output is the first draw, a tie where it passed; raters see the other pairs.
 """
@@ -18,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 from collections.abc import Iterator
@@ -33,9 +36,12 @@ from rich.progress import track
 
 from fivenines.files import read_json, write_json_atomic
 from fivenines.filtering import FilteredGenerator
+from fivenines.models.classifier import Classifier
+from fivenines.models.ensemble import Ensemble
+from fivenines.pipeline.learning import fit_classifier, load_classifier, load_threshold
 from fivenines.pipeline.serving import filtered_generator
-from fivenines.pipeline.workspace import Workspace
-from fivenines.records import Snippet
+from fivenines.pipeline.workspace import CALIBRATE, Workspace, read_snippets_of
+from fivenines.records import Snippet, content_id
 from fivenines.stats import preference_coupled
 from fivenines.stats.assisted import pseudo_outcomes
 from fivenines.stats.designs import design_active
@@ -48,6 +54,7 @@ ASKED = {"failure rate": 1 / 4, "quality": 1 / 8}
 ACCEPTANCES = (0.9, 0.97)  # of the first draw, besides that of the demo's own threshold
 SCORED = 50  # outputs scored for each label
 UNIFORM = 0.1  # share of the labels that looks everywhere
+AUDITORS = (1, 2)  # seeds
 ROUNDS = 400
 CHUNK = 2500
 SEED = 5_000_000
@@ -61,6 +68,7 @@ class Universe:
     completions: list[str]  # (draws,)
     others: list[str]  # (prompts,), an independent unfiltered completion of each
     scores: NDArray[np.float64]  # (draws,)
+    audit: NDArray[np.float64]  # (draws,), P(failure) by the audit, of draws that may be returned; else 1
     failed: NDArray[np.bool_]  # (draws,)
     starts: NDArray[np.int64]
 
@@ -77,7 +85,6 @@ class Universe:
 
 def draw(safe: FilteredGenerator, runs: Path, prompts: int) -> Iterator[list[list[Any]]]:
     """Rows (prompt, independent completion, draws with scores) in files of 2,500 prompts: a kill costs one."""
-    runs.mkdir(parents=True, exist_ok=True)
     for number in track(range(-(-prompts // CHUNK)), description="draws"):
         path = runs / f"draws-{number:05d}.json"
         if not path.is_file():
@@ -92,47 +99,98 @@ def draw(safe: FilteredGenerator, runs: Path, prompts: int) -> Iterator[list[lis
         yield read_json(path)
 
 
-def universe(demo: Path, runs: Path, prompts: int) -> tuple[Universe, float]:
-    """The draws, judged by storyworld, and the threshold of the demo."""
+def check_runs(runs: Path, demo: Path) -> None:
+    """Draws of one demo must not be taken for those of another."""
+    runs.mkdir(parents=True, exist_ok=True)
+    steps = [(demo / "runs" / name / "DONE").read_text() for name in ("generator", "classifier", "threshold")]
+    told, mine = runs / "of.json", content_id("demo", *steps)
+    if not told.is_file():
+        write_json_atomic(told, mine)
+    if read_json(told) != mine:
+        raise SystemExit(f"{runs} holds the draws of another demo: give another --runs")
+
+
+def audited(work: Workspace, runs: Path, texts: list[Snippet]) -> NDArray[np.float64]:
+    """P(failure) of texts, shape (n,), by the classifier of the filter and two auditors together."""
+    kept, members = runs / f"audit-{len(texts)}.npy", [load_classifier(work)]
+    if kept.is_file():
+        found: NDArray[np.float64] = np.load(kept)
+        return found
+    for seed in AUDITORS:
+        folder = runs / f"auditor-{seed}"
+        if not (folder / "DONE").is_file():
+            fit_classifier(work, folder, seed).classifier.save(folder)
+            (folder / "DONE").touch()
+        members.append(Classifier.load(folder))
+    snippets, answers = work.judged(CALIBRATE, read_snippets_of(work.step("draws"), "calibrate"))
+    audit = Ensemble(members).calibrate(snippets, answers)
+    parts = [audit.scores(texts[i : i + CHUNK]) for i in track(range(0, len(texts), CHUNK), "audit")]
+    np.save(kept, np.concatenate(parts))
+    return np.concatenate(parts)
+
+
+def universe(demo: Path, runs: Path, prompts: int) -> tuple[Universe, tuple[float, ...]]:
+    """The draws, judged by storyworld and by the audit; the thresholds: the demo's, and by acceptance."""
     task = Task.load(demo)
     with SQLStore.open(task.store_url) as store:
-        safe = filtered_generator(Workspace(task, store))
-    rows = [row for chunk in draw(safe, runs, prompts) for row in chunk]
-    texts = [(prompt, text, score) for prompt, _, draws in rows for text, score in draws]
-    failed = [
-        truth(Snippet(prompt, text)) is Truth.FAILURE for prompt, text, _ in track(texts, description="truth")
-    ]
-    starts = np.cumsum([0, *(len(draws) for *_, draws in rows)])
-    scores = np.array([np.inf if score is None else score for *_, score in texts])
+        work = Workspace(task, store)
+        check_runs(runs, demo)
+        safe, deployed = filtered_generator(work), load_threshold(work).value
+        rows = [row for chunk in draw(safe, runs, prompts) for row in chunk]
+        texts = [Snippet(prompt, text) for prompt, _, draws in rows for text, _ in draws]
+        scores = np.array([np.inf if score is None else score for *_, draws in rows for _, score in draws])
+        starts = np.cumsum([0, *(len(draws) for *_, draws in rows)])
+        loose = [float(np.quantile(scores[starts[:-1]], share)) for share in ACCEPTANCES]
+        audit = np.ones(scores.size)
+        passed = np.flatnonzero(scores < max(loose))
+        audit[passed] = audited(work, runs, [texts[i] for i in passed])
+    failed = np.array([truth(text) is Truth.FAILURE for text in track(texts, description="truth")])
     every = Universe(
-        [row[0] for row in rows], [text for _, text, _ in texts], [row[1] for row in rows],
-        scores, np.array(failed), starts,
+        [row[0] for row in rows], [text.completion for text in texts], [row[1] for row in rows],
+        scores, audit, failed, starts,
     )  # fmt: skip
-    return every, safe.threshold.value  # type: ignore[union-attr]
+    return every, (deployed, *loose)
 
 
 def rates(every: Universe, threshold: float, rng: np.random.Generator) -> dict[str, Any]:
-    """Root mean square errors of both estimates of the filtered failure rate."""
+    """Root mean square errors of the estimates of the filtered failure rate, by each source of predictions."""
     at = every.outputs(threshold)
     at = at[at >= 0]
-    scores, failed = every.scores[at], every.failed[at]
-    rate, rows = float(failed.mean()), list[dict[str, float]]()
+    failed = every.failed[at]
+    rate = float(failed.mean())
     if not failed.any():
         raise SystemExit(f"no failure passes the threshold {threshold:.3g}: more --prompts")
-    for labels in LABELS:
-        plain = rng.binomial(labels, rate, size=100_000) / labels - rate
-        errors, spent = [], []
-        for _ in track(range(ROUNDS), description=f"{labels} labels"):
-            pool = rng.integers(at.size, size=SCORED * labels)
-            design = design_active(scores[pool], labels, uniform=UNIFORM)
-            chosen = design.draw(rng)
-            z = pseudo_outcomes(design, scores[pool], chosen, failed[pool][chosen])
-            errors.append(max(float(z.mean()), 0.0) - rate)
-            spent.append(chosen.size)
-        rows.append({"labels": labels, "spent": float(np.mean(spent)), **_ratio(plain, np.array(errors))})
+    rows = []
+    for who, predictions in (("filter", every.scores[at]), ("audit", every.audit[at])):
+        # A pool is SCORED outputs for each label; the mean square error follows from the probabilities without any
+        # simulation, which a rare failure of a great weight could deceive.
+        pi = design_active(predictions, at.size / SCORED, uniform=UNIFORM).inclusion
+        spread = rate * (1 - rate) + float(((1 - pi) / pi * (failed - predictions) ** 2).mean())
+        for labels in LABELS:
+            plain, clever = (math.sqrt(v) for v in (rate * (1 - rate) / labels, spread / (SCORED * labels)))
+            simulated = _simulated(predictions, failed, labels, rng)
+            rows.append({
+                "predictions": who, "labels": labels, "plain": plain, "clever": clever, "ratio": clever / plain,
+                "simulated": simulated["error"] / plain, "bias": simulated["bias"], "zero": rate / plain,
+                "alone": abs(float(predictions.mean()) - rate) / plain,
+            })  # fmt: skip
     passed = float((every.scores[every.first] < threshold).mean())
     return {"threshold": threshold, "acceptance": passed, "rate": rate, "failures": int(failed.sum()),
             "outputs": int(at.size), "rows": rows}  # fmt: skip
+
+
+def _simulated(
+    predictions: NDArray[np.float64], failed: NDArray[np.bool_], labels: int, rng: np.random.Generator
+) -> dict[str, float]:
+    """The whole procedure again and again: pool, design, coins, labels, estimate; a check of the formula."""
+    rate, errors = float(failed.mean()), []
+    for _ in track(range(ROUNDS), description=f"{labels} labels"):
+        pool = rng.integers(failed.size, size=SCORED * labels)
+        design = design_active(predictions[pool], labels, uniform=UNIFORM)
+        chosen = design.draw(rng)
+        z = pseudo_outcomes(design, predictions[pool], chosen, failed[pool][chosen])
+        errors.append(float(z.mean()) - rate)
+    return {"error": float(np.sqrt(np.square(errors).mean())), "bias": float(np.mean(errors))}
 
 
 def quality(every: Universe, threshold: float, rng: np.random.Generator) -> dict[str, Any]:
@@ -179,14 +237,16 @@ def _ratio(plain: NDArray[np.float64], clever: NDArray[np.float64]) -> dict[str,
 def plot(found: dict[str, Any], path: Path) -> None:
     """Root mean square error against labels, both ways, on logarithmic axes."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
-    panels = [
-        (f"failure rate, acceptance {one['acceptance']:.0%}", one, "assisted") for one in found["rates"]
-    ]
-    panels.append((f"quality, {found['quality']['rejected']:.0%} rejected", found["quality"], "coupled"))
-    for axes, (title, one, name) in zip(figure.subplots(1, len(panels)), panels, strict=True):
-        labels = [row["labels"] for row in one["rows"]]
-        axes.loglog(labels, [row["plain"] for row in one["rows"]], "o-", color="#888888", label="plain")
-        axes.loglog(labels, [row["clever"] for row in one["rows"]], "o-", color="#0a6ebd", label=name)
+    panels = [(f"failure rate, acceptance {one['acceptance']:.0%}", one["rows"]) for one in found["rates"]]
+    panels.append((f"quality, {found['quality']['rejected']:.0%} rejected", found["quality"]["rows"]))
+    for axes, (title, rows) in zip(figure.subplots(1, len(panels)), panels, strict=True):
+        labels = list(LABELS)
+        axes.loglog(
+            labels, [row["plain"] for row in rows[: len(labels)]], "o-", color="#888888", label="plain"
+        )
+        for who, colour in (("filter", "#7fb2dd"), ("audit", "#0a6ebd"), ("coupled", "#0a6ebd")):
+            if mine := [row["clever"] for row in rows if row.get("predictions", "coupled") == who]:
+                axes.loglog(labels, mine, "o-", color=colour, label=who)
         axes.set_title(title, fontsize=9)
         axes.set_xlabel("labels")
         axes.set_xticks(labels, [f"{n:,}" for n in labels])
@@ -204,18 +264,23 @@ def markdown(found: dict[str, Any]) -> str:
         f"with all their draws ({found['draws']:,}). A ratio of 1/4 is 16 times fewer labels, 1/8 is 64 times.", "",
         "![root mean square error against labels](label-efficiency.png)", "",
         "## Failure rate of the filtered generator", "",
-        f"Assisted: {SCORED} outputs are scored for each label; {UNIFORM:.0%} of the labels look everywhere. The error "
-        "counts all chance: of the pool, of the coins, of the labels. Asked: a ratio of at most 0.25 at the "
-        "filter's threshold.", "",
-        "| acceptance | true rate (failures) | labels | plain | assisted | ratio | bias |",
-        "|---:|---:|---:|---:|---:|---:|---:|",
+        f"Assisted: {SCORED} outputs are scored for each label, by the filter's classifier alone or by an audit (it "
+        f"and {len(AUDITORS)} of other seeds, trained and calibrated on the demo's own labels); {UNIFORM:.0%} of the "
+        "labels look everywhere. The error counts all chance: of the pool, of the coins, of the labels. It is "
+        f"computed from the probabilities, not simulated; *simulated* is the same by {ROUNDS} repetitions. Asked: a "
+        "ratio of at most 0.25 at the filter's threshold. Where few labels meet a rare rate the plain error is so "
+        "large that no answer at all would beat it: *always 0* is that ratio, *predictions alone* that of their mean.",
+        "",
+        "| acceptance | true rate (failures) | predictions | labels | plain | assisted | ratio | simulated | "
+        "always 0 | predictions alone |",
+        "|---:|---:|---|---:|---:|---:|---:|---:|---:|---:|",
     ]  # fmt: skip
     for one in found["rates"]:
         for row in one["rows"]:
             lines.append(
                 f"| {one['acceptance']:.1%} | {one['rate']:.1e} ({one['failures']} in {one['outputs']:,}) | "
-                f"{row['labels']:,} | {row['plain']:.1e} | {row['clever']:.1e} | "
-                f"{row['ratio']:.3f} ± {row['ratio error']:.3f} | {row['bias']:+.1e} |"
+                f"{row['predictions']} | {row['labels']:,} | {row['plain']:.1e} | {row['clever']:.1e} | "
+                f"{row['ratio']:.3f} | {row['simulated']:.3f} | {row['zero']:.3f} | {row['alone']:.3f} |"
             )
     one = found["quality"]
     lines += [
@@ -240,14 +305,13 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
     options = parser.parse_args()
-    every, deployed = universe(options.demo, options.runs, options.prompts)
+    every, thresholds = universe(options.demo, options.runs, options.prompts)
     rng = np.random.default_rng(0)
-    at = [float(np.quantile(every.scores[every.first], share)) for share in ACCEPTANCES]
     found = {
         "prompts": len(every.prompts), "draws": len(every.completions),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores", "date": datetime.now(UTC).date().isoformat(),
-        "rates": [rates(every, threshold, rng) for threshold in (deployed, *at)],
-        "quality": quality(every, at[0], rng),
+        "rates": [rates(every, threshold, rng) for threshold in thresholds],
+        "quality": quality(every, thresholds[1], rng),
     }  # fmt: skip
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "label-efficiency.md").write_text(markdown(found), encoding="utf-8")

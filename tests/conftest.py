@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from fivenines.pipeline.run import run
 from fivenines.task import Task
 from small_task import small_settings, write_task
 
+settings.register_profile("fivenines", deadline=None)  # a busy machine is no failure
+settings.load_profile("fivenines")
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
 
 

@@ -86,13 +86,20 @@ def test_refuses_what_cannot_be_chosen(rows: list[dict[str, Any]]) -> None:
 
 def test_from_the_command_line(rows: list[dict[str, Any]], tmp_path: Path) -> None:
     scored, batch = tmp_path / "scored.jsonl", tmp_path / "batch.jsonl"
-    scored.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    lines = [json.dumps(row) for row in rows]
+    scored.write_text("\n".join([*lines[:3], "", *lines[3:]]), encoding="utf-8")
     run = CliRunner()
-    done = run.invoke(app, ["sample", str(scored), str(batch), "--labels", "200", "--seed", "3"])
+    command = ["sample", str(scored), str(batch), "--labels", "200", "--seed", "3"]
+    done = run.invoke(app, command)
     assert done.exit_code == 0, done.output
     assert "of 3,000 lines" in done.output
     answered = labelled([json.loads(line) for line in batch.read_text(encoding="utf-8").splitlines()])
+    text = scored.read_text(encoding="utf-8").splitlines()
+    assert all(json.loads(text[row["line"] - 1])["completion"] == row["completion"] for row in answered)
     batch.write_text("".join(json.dumps(row) + "\n" for row in answered), encoding="utf-8")
+    again = run.invoke(app, command)  # must not overwrite what people answered
+    assert isinstance(again.exception, ConfigError)
+    assert "OUT must be a new file" in str(again.exception)
     told = run.invoke(app, ["rate", str(batch)])
     assert told.exit_code == 0, told.output
     assert "prediction-assisted (AIPW), betting" in told.output

@@ -20,7 +20,7 @@ PARTS = (
     "preferences",
     "attack_cost",
     "judges",
-    "calibration_curve",
+    "reliability",
     "proposals",
     "extremes",
 )

@@ -88,7 +88,7 @@ def test_the_same_seed_draws_the_same(target: LanguageModel) -> None:
 
 
 def test_refuses(target: LanguageModel) -> None:
-    with pytest.raises(ConfigError, match=r"share must lie in \(0, 1\], got 0"):
+    with pytest.raises(ConfigError, match="share must lie strictly between 0 and 1, got 0"):
         draw_mixture(target, target, PROMPTS, share=0.0, seed=0)
     with pytest.raises(
         ConfigError, match="stop of target and proposal must be the same, got eos and newline"

@@ -109,13 +109,37 @@ def test_no_failure_seen_is_bounded_by_the_uniform_labels_alone() -> None:
     assert found.trusts == ""
 
 
-def test_no_labels_and_no_pool() -> None:
+def test_predictions_that_refute_every_rate_do_not_give_fifteen_nines() -> None:
+    """Labels far below confident predictions can leave no rate standing; the bound is then that of no failure."""
+    design = design_uniform(400, 40)
+    rng = np.random.default_rng(1906)
+    at = design.draw(rng)
+    found = failure_rate_assisted(design, np.full(400, 0.9), at, rng.random(at.size) < 0.02)
+    none = failure_rate_horvitz_thompson(np.zeros(at.size), design.inclusion[at], 400, design.floor)
+    assert found.high >= none.high > 0.08
+
+
+def test_no_labels_say_nothing_whatever_the_predictions() -> None:
     design = design_uniform(100, 1)
-    found = failure_rate_horvitz_thompson([], [], 100, design.floor)
-    assert (found.low, found.high) == (0.0, 1.0)
-    empty = failure_rate_hajek([], [], 0.1)
-    assert math.isnan(empty.point)
-    assert (empty.low, empty.high) == (0.0, 1.0)
+    for found in (
+        failure_rate_horvitz_thompson([], [], 100, design.floor),
+        failure_rate_assisted(design, np.full(100, 1e-6), [], []),
+        failure_rate_hajek([], [], 0.1),
+    ):
+        assert math.isnan(found.point)
+        assert (found.low, found.high, found.n) == (0.0, 1.0, 0)
+
+
+def test_answers_that_are_missing_are_noticed() -> None:
+    design = design_uniform(10_000, 1000)
+    at = design.draw(0)
+    half = at[::2]
+    with pytest.raises(DataError, match="the number of labels must be about the design's 1000, got 4"):
+        failure_rate_assisted(design, np.zeros(10_000), half, np.zeros(half.size))
+    with pytest.raises(DataError, match=r"about the design's 1000 or more, got 4.*Are answers missing"):
+        failure_rate_horvitz_thompson(np.zeros(half.size), design.inclusion[half], 10_000, design.floor)
+    assert any("none was left out" in each for each in failure_rate_assisted(
+        design, np.zeros(10_000), at, np.zeros(at.size)).assumptions)  # fmt: skip
 
 
 def test_refuses() -> None:
@@ -137,7 +161,7 @@ def test_refuses() -> None:
     with pytest.raises(DataError, match="floor must lie in"):
         failure_rate_hajek([0], [0.5], 0.0)
     with pytest.raises(ConfigError, match=r"Write 0\.95"):
-        failure_rate_assisted(design, np.zeros(10), [1], [0], 95)
+        failure_rate_assisted(design, np.zeros(10), [1, 3, 5], [0, 0, 0], 95)
 
 
 def test_a_million_items_in_two_seconds() -> None:

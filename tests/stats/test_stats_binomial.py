@@ -44,7 +44,7 @@ def test_what_trusts_the_classifier_says_so_in_its_one_line() -> None:
         failure_rate_exact(3, 100_000), approximate=True, trusts="the classifier's scores are calibrated"
     )
     assert "(about 95% if the classifier's scores are calibrated: " in trusting.line
-    assert trusting.line.endswith("at least 4.0 nines if the classifier's scores are calibrated")
+    assert trusting.line.endswith("at least about 4.0 nines if the classifier's scores are calibrated")
     assert Estimate.from_dict(trusting.to_dict()) == trusting
 
 

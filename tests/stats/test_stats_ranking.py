@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from fivenines.errors import DataError, NotEnoughDataError
 from fivenines.stats import auroc, average_precision
+from fivenines.stats import ranking as ranking_module
 
 
 @given(st.integers(0, 10_000), st.integers(2, 60))
@@ -109,3 +111,34 @@ def test_broken_clusters_are_refused() -> None:
         auroc([1, 0], [0.2, 0.1], clusters=["a", "a"])
     with pytest.raises(DataError, match="clusters must have one for each of 2 items"):
         auroc([1, 0], [0.2, 0.1], clusters=["a"])
+
+
+@pytest.mark.parametrize("measure", [auroc, average_precision])
+@pytest.mark.parametrize("clustered", [False, True])
+def test_many_items_get_the_same_interval_by_leaving_out_groups(
+    measure: Any, clustered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(2)
+    books = np.repeat(np.arange(150), 20)
+    failed = rng.random(3000) < 0.1
+    scores = np.round(rng.normal(size=3000) + 1.5 * failed + rng.normal(size=150)[books], 2)
+    weights = rng.uniform(0.2, 3.0, 3000)
+    clusters = books if clustered else None
+    drawn = measure(failed, scores, weights, clusters=clusters)
+    monkeypatch.setattr(ranking_module, "_MANY", 100)
+    left_out = measure(failed, scores, weights, clusters=clusters)
+    assert left_out.point == drawn.point
+    assert (left_out.high - left_out.low) / (drawn.high - drawn.low) == pytest.approx(1.0, abs=0.25)
+    assert (drawn.method, left_out.method) == ("bootstrap", "jackknife")
+    assert left_out.approximate
+    assert drawn.approximate
+
+
+def test_a_million_items_in_two_seconds() -> None:
+    rng = np.random.default_rng(0)
+    failed = rng.random(1_000_000) < 1e-3
+    scores = rng.normal(size=1_000_000) + 2.0 * failed
+    begin = time.process_time()
+    found = auroc(failed, scores, rng.random(1_000_000))
+    assert time.process_time() - begin < 2.0
+    assert found.contains(float(scipy_stats.norm.cdf(math.sqrt(2.0))))

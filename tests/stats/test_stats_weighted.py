@@ -276,3 +276,18 @@ def test_broken_reuse_is_refused() -> None:
         failure_rate_reused([2.0], [1], [True], 5)
     with pytest.raises(ConfigError, match="level must lie strictly between"):
         failure_rate_weighted([True], [1.0], 1.0, level=95)
+
+
+def test_a_ratio_without_a_numerator_is_bounded_all_the_same() -> None:
+    found = ratio_bounded(np.zeros(1000), np.full(1000, 0.5), 1.0)
+    assert found.point == 0.0
+    assert 0.003 < found.high < 0.02
+
+
+def test_bounds_that_enclose_nothing() -> None:
+    with pytest.raises(ConfigError, match="bounds must be a lower and a higher number"):
+        mean_bounded([1.0, 1.0], (1.0, 1.0))
+    with pytest.raises(DataError, match="weights must have a finite sum"):
+        failure_rate_weighted([0, 1], [1e308, 1e308], 1e308)
+    with pytest.raises(DataError, match="weight_bound must be finite and positive"):
+        failure_rate_weighted([0, 1], [0.0, 0.0], 1e-320)

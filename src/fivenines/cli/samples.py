@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fivenines.errors import DataError, sentence
+from fivenines.errors import ConfigError, DataError, sentence
 
 __all__ = ["register"]
 
@@ -36,19 +36,22 @@ def sample(
 
     Fill in "failure": true or false in every line of OUT, then: fivenines rate OUT.
     """
-    from fivenines.data.lines import json_objects
     from fivenines.evaluate.batches import choose_batch
-    from fivenines.files import write_json_atomic, write_jsonl_atomic
+    from fivenines.files import read_jsonl, write_json_atomic, write_jsonl_atomic
 
-    rows = [row for _, row in json_objects(scored)]
+    for path in (batch, _beside(batch)):
+        if path.exists():  # somebody's answers may be in it
+            raise ConfigError(sentence("OUT", "must be a new file", str(path), "Give another name."))
+    numbered = list(read_jsonl(scored))
     choice, chosen = choose_batch(
-        rows,
+        [row for _, row in numbered],
         labels,
         design,
         accepted_below=accepted_below,
         near=near,
         uniform=uniform,
         seed=seed,
+        numbers=[number for number, _ in numbered],
     )
     write_json_atomic(_beside(batch), choice.to_dict())
     write_jsonl_atomic(batch, chosen)
@@ -64,16 +67,15 @@ def rate(
     level: Level = 0.95,
 ) -> None:
     """The failure rate that the labels of a chosen batch give, with what each number rests on."""
-    from fivenines.data.lines import json_objects
     from fivenines.evaluate.batches import Choice, rates_of_batch
-    from fivenines.files import read_json
+    from fivenines.files import read_json, read_jsonl
 
     beside = _beside(batch)
     if not beside.is_file():
         then = "Keep it with the batch: without the chances there is no rate."
         raise DataError(sentence(str(beside), "must lie beside the batch", "no such file", then))
     choice = Choice.from_dict(read_json(beside))
-    for estimate in rates_of_batch([row for _, row in json_objects(batch)], choice, level):
+    for estimate in rates_of_batch([row for _, row in read_jsonl(batch)], choice, level):
         typer.echo(str(estimate))
 
 

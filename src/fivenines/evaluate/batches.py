@@ -93,6 +93,7 @@ def choose_batch(
     near: float | None = None,
     uniform: float = 0.2,
     seed: int = 0,
+    numbers: Sequence[int] | None = None,
 ) -> tuple[Choice, list[dict[str, Any]]]:
     """Lines to label, in random order, with ``line``, ``inclusion`` and an empty ``failure`` added.
 
@@ -105,13 +106,15 @@ def choose_batch(
             A text without a score is never accepted.
         near: the threshold for "near"; None: ``accepted_below``.
         uniform: share of the labels that looks everywhere ("active", "near").
+        numbers: of the lines, ascending; None: from 1 on.
 
     Raises:
         DataError: a line without a score or with one outside [0, 1].
         NotEnoughDataError: nothing to choose from, or fewer lines than labels.
         ConfigError: an unknown design, or "near" without a threshold.
     """
-    scores = _scores(rows, missing_allowed=accepted_below is not None)
+    line = np.arange(1, len(rows) + 1) if numbers is None else np.asarray(numbers, dtype=np.int64)
+    scores = _scores(rows, line, missing_allowed=accepted_below is not None)
     kept = np.arange(scores.size)
     if accepted_below is not None:
         kept = np.flatnonzero(scores < check_rate(accepted_below, "threshold"))  # NaN is not below
@@ -124,13 +127,13 @@ def choose_batch(
     batch = [
         {
             **rows[kept[place]],
-            "line": int(kept[place]) + 1,
+            "line": int(line[kept[place]]),
             "inclusion": float(design.inclusion[place]),
             "failure": None,
         }
         for place in rng.permutation(taken)
     ]
-    return Choice(kept + 1, scores[kept], design, kept[taken] + 1), batch
+    return Choice(line[kept], scores[kept], design, line[kept[taken]]), batch
 
 
 def rates_of_batch(batch: Sequence[Row], choice: Choice, level: float = 0.95) -> list[Estimate]:
@@ -195,7 +198,7 @@ def _design(
     return design_stratified(strata, labels)
 
 
-def _scores(rows: Sequence[Row], *, missing_allowed: bool) -> NDArray[np.float64]:
+def _scores(rows: Sequence[Row], lines: NDArray[np.int64], *, missing_allowed: bool) -> NDArray[np.float64]:
     found = np.full(len(rows), np.nan)
     for number, row in enumerate(rows):
         score = row.get("score")
@@ -203,7 +206,7 @@ def _scores(rows: Sequence[Row], *, missing_allowed: bool) -> NDArray[np.float64
             continue
         if isinstance(score, bool) or not isinstance(score, int | float) or not 0.0 <= score <= 1.0:
             then = "Run fivenines score first."
-            raise DataError(sentence(f"line {number + 1}", "must have a score in [0, 1]", score, then))
+            raise DataError(sentence(f"line {lines[number]}", "must have a score in [0, 1]", score, then))
         found[number] = score
     return found
 

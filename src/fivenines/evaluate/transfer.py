@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from fivenines.errors import ConfigError, DataError, NotEnoughDataError, sentence
 from fivenines.records import Severity
 from fivenines.stats import Estimate, failure_rate_exact
-from fivenines.stats.reliability import failure_rate_unlike
 from fivenines.stats.checks import check_level
+from fivenines.stats.reliability import failure_rate_unlike
 from fivenines.threshold import Threshold, fixed_threshold
 
 __all__ = ["ALL_ATTACKS", "ALL_CLASSIFIERS", "Transfer", "TransferCell", "transfer"]

@@ -22,6 +22,7 @@ from fivenines.models.language_model import LanguageModel
 from fivenines.models.sampling import Written, output_size
 from fivenines.models.token_choice import token_weights
 from fivenines.records import Snippet
+from fivenines.stats.checks import check_rate
 
 __all__ = ["MixtureDraws", "draw_mixture", "log_probability"]
 
@@ -50,14 +51,13 @@ def draw_mixture(
     Args:
         target: the generator whose failure rate is asked for, sampling as it does in use.
         proposal: one that fails more often: steered, tuned on failures, or at a higher temperature.
-        share: of the draws that the target makes itself, in (0, 1]; no weight then exceeds 1 / share.
+        share: of the draws that the target makes itself, in (0, 1); no weight then exceeds 1 / share.
 
     Raises:
-        ConfigError: a share outside (0, 1], generators that spell or stop differently, or a temperature of 0, at
+        ConfigError: a share outside (0, 1), generators that spell or stop differently, or a temperature of 0, at
             which there is one text and no probability.
     """
-    if not 0.0 < share <= 1.0:
-        raise ConfigError(sentence("share", "must lie in (0, 1]", share))
+    check_rate(share, "share")
     _check_alike(target, proposal)
     own = np.random.default_rng([seed, 1]).random(len(prompts)) < share
     written: list[Written] = [Written("", ())] * len(prompts)

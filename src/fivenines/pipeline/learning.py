@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,10 @@ from fivenines.store import Step
 from fivenines.threshold import Threshold, choose_threshold
 
 __all__ = [
+    "Fitted",
     "choose",
     "draw",
+    "fit_classifier",
     "load_classifier",
     "load_generator",
     "load_threshold",
@@ -119,31 +122,50 @@ def train_classifier(work: Workspace, step: Step) -> None:
         Classifier.load(work.task.model_source(settings.model)).save(step.path / "model")
         step.write_metrics({"trained": False})
         return
+    fitted = fit_classifier(work, step.path / "model", work.task.seed)
+    fitted.classifier.save(step.path / "model")
+    found = {
+        "trained": True,
+        "snippets": fitted.snippets,
+        "failures": fitted.failures,
+        **_checked(fitted.classifier, *fitted.validation),
+    }
+    step.write_metrics(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A classifier, how many snippets and failures it learnt from, and what was kept back to calibrate it."""
+
+    classifier: Classifier
+    snippets: int
+    failures: int
+    validation: tuple[list[Snippet], list[Judgment]]
+
+
+def fit_classifier(work: Workspace, folder: Path, seed: int) -> Fitted:
+    """A classifier as the task describes it, fitted and calibrated on the judged training snippets.
+
+    Another ``seed`` than the task's gives another one on other parts of them: an auditor of the first.
+    """
+    settings = work.task.classifier
     snippets, answers = work.judged(TRAIN, read_snippets_of(work.step("draws"), "train"))
-    seed = work.task.seed
     held = _held_back(snippets, answers, seed)
     kept = [i for i in range(len(snippets)) if i not in held]
     kept = _thinned(kept, answers, settings.ok_per_failure, seed)
     validation = [snippets[i] for i in sorted(held)], [answers[i] for i in sorted(held)]
-    classifier = _untrained(work, [snippet.text for snippet in snippets])
+    classifier = _untrained(work, [snippet.text for snippet in snippets], seed)
     classifier.fit(
         [snippets[i] for i in kept],
         [answers[i] for i in kept],
         validation=validation if settings.training.patience is not None else None,
         training=TrainingConfig(**settings.training.settings(), seed=seed),
-        folder=step.path / "model",
+        folder=folder,
         progress=work.progress,
     )
     classifier.calibrate(*validation)
-    classifier.save(step.path / "model")
     failures = sum(answers[i].answer is Answer.FAILURE for i in kept)
-    found = {
-        "trained": True,
-        "snippets": len(kept),
-        "failures": failures,
-        **_checked(classifier, *validation),
-    }
-    step.write_metrics(found)
+    return Fitted(classifier, len(kept), failures, validation)
 
 
 def _checked(
@@ -229,8 +251,8 @@ def _thinned(
     return [i for i in kept if i in chosen or answers[i].answer is not Answer.OK]
 
 
-def _untrained(work: Workspace, texts: Sequence[str]) -> Classifier:
-    settings, seed = work.task.classifier, work.task.seed
+def _untrained(work: Workspace, texts: Sequence[str], seed: int) -> Classifier:
+    settings = work.task.classifier
     if settings.model == "scratch":
         size = settings.size.model_dump()
         encoder = EncoderConfig(max_length=size.pop("context"), **size)

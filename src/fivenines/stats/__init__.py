@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from fivenines.stats.binomial import sample_size_exact as sample_size_exact
     from fivenines.stats.binomial import share_exact as share_exact
     from fivenines.stats.binomial import zero_failure_sample_size as zero_failure_sample_size
-    from fivenines.stats.reliability import calibration_curve as calibration_curve
-    from fivenines.stats.reliability import calibration_error as calibration_error
     from fivenines.stats.designs import Design as Design
     from fivenines.stats.designs import design_active as design_active
     from fivenines.stats.designs import design_near_threshold as design_near_threshold
@@ -62,6 +60,7 @@ if TYPE_CHECKING:
     from fivenines.stats.preferences import preference_weighted as preference_weighted
     from fivenines.stats.preferences import quality_no_worse_p_value as quality_no_worse_p_value
     from fivenines.stats.preferences import rater_effect as rater_effect
+    from fivenines.stats.proposals import control_coefficient as control_coefficient
     from fivenines.stats.proposals import failure_rate_importance as failure_rate_importance
     from fivenines.stats.proposals import failure_rate_unmixed as failure_rate_unmixed
     from fivenines.stats.proposals import mixture_weights as mixture_weights
@@ -71,6 +70,9 @@ if TYPE_CHECKING:
     from fivenines.stats.quality import quality_box as quality_box
     from fivenines.stats.ranking import auroc as auroc
     from fivenines.stats.ranking import average_precision as average_precision
+    from fivenines.stats.reliability import calibration_curve as calibration_curve
+    from fivenines.stats.reliability import calibration_error as calibration_error
+    from fivenines.stats.reliability import failure_rate_unlike as failure_rate_unlike
     from fivenines.stats.reweighting import Overlap as Overlap
     from fivenines.stats.reweighting import failure_rate_poststratified as failure_rate_poststratified
     from fivenines.stats.reweighting import failure_rate_reweighted as failure_rate_reweighted
@@ -96,6 +98,7 @@ _HOMES = {
     "calibration_curve": "reliability",
     "calibration_error": "reliability",
     "clopper_pearson": "binomial",
+    "control_coefficient": "proposals",
     "design_active": "designs",
     "design_near_threshold": "designs",
     "design_stratified": "designs",
@@ -113,6 +116,7 @@ _HOMES = {
     "failure_rate_reused": "weighted",
     "failure_rate_reweighted": "reweighting",
     "failure_rate_stratified": "stratified",
+    "failure_rate_unlike": "reliability",
     "failure_rate_unmixed": "proposals",
     "failure_rate_weighted": "weighted",
     "forecast_error": "extremes",
@@ -154,6 +158,7 @@ __all__ = [
     "calibration_curve",
     "calibration_error",
     "clopper_pearson",
+    "control_coefficient",
     "design_active",
     "design_near_threshold",
     "design_stratified",
@@ -171,6 +176,7 @@ __all__ = [
     "failure_rate_reused",
     "failure_rate_reweighted",
     "failure_rate_stratified",
+    "failure_rate_unlike",
     "failure_rate_unmixed",
     "failure_rate_weighted",
     "forecast_error",

@@ -12,7 +12,7 @@ the predictions are wrong, precise where they are right (Robins, Rotnitzky and Z
 The intervals are bets on the mean of z (:mod:`fivenines.stats.betting`), z <= 1 / floor by the design. Given the
 predictions the z_i are independent, with means P(f_i = 1 | m_i) that average to the rate over pools, so they hold for
 the rate of the distribution and trust no prediction. There is no free lunch: a failure that nobody predicted
-weighs 1 / floor, so the bound is never below about 3 / (floor N), the number of labels that the uniform share gave.
+weighs 1 / floor, so the bound is never below that of floor N labels without a failure, those of the uniform share.
 """
 
 from __future__ import annotations
@@ -22,10 +22,18 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import special
 
 from fivenines.errors import ConfigError, DataError, sentence
 from fivenines.stats.betting import Items, bounded_estimate
-from fivenines.stats.checks import bool_array, count, probability_array, value_array, weight_array
+from fivenines.stats.checks import (
+    bool_array,
+    check_level,
+    count,
+    probability_array,
+    value_array,
+    weight_array,
+)
 from fivenines.stats.designs import Design
 from fivenines.stats.estimate import Estimate
 from fivenines.stats.weighted import failure_rate_weighted
@@ -37,7 +45,9 @@ __all__ = [
     "pseudo_outcomes",
 ]
 
+_STRANGE = 1e-6  # chance of a number of labels below which it is not the design's
 _COINS = "each item was labelled by a coin of its own, with the probability that is given"
+_ANSWERED = "every item that was drawn has its label: none was left out, whatever it was"
 _POOL = "the pool is a sample of independent draws from the distribution that the rate speaks of"
 _LABELS = "the labels are right"
 
@@ -66,10 +76,13 @@ def failure_rate_horvitz_thompson(
     pi = _inclusion(inclusion, floor)
     f = bool_array(failed, "failed", pi.size)
     size = _pool(pool, pi.size)
+    if not pi.size:
+        return _nothing(level, what, "Horvitz-Thompson, betting", floor)
+    _check_count(pi.size, floor * size, None)
     x = np.append(f / pi, 0.0)
     counts = np.append(np.ones(pi.size), float(size - pi.size))
     items = Items(x, np.ones(x.size), 1.0 / floor, 1.0, "mean", counts=counts)
-    found = bounded_estimate(items, level, what, (_COINS, _floor_note(floor), _POOL, _LABELS))
+    found = bounded_estimate(items, level, what, (_COINS, _ANSWERED, _floor_note(floor), _POOL, _LABELS))
     return replace(found, method="Horvitz-Thompson, betting", n=pi.size)
 
 
@@ -86,7 +99,9 @@ def failure_rate_hajek(
     """
     pi = _inclusion(inclusion, floor)
     found = failure_rate_weighted(failed, 1.0 / pi, 1.0 / floor, level, what=what)
-    return replace(found, method="Hajek, betting", assumptions=(_COINS, _floor_note(floor), _POOL, _LABELS))
+    return replace(
+        found, method="Hajek, betting", assumptions=(_COINS, _ANSWERED, _floor_note(floor), _POOL, _LABELS)
+    )
 
 
 def failure_rate_assisted(
@@ -115,13 +130,15 @@ def failure_rate_assisted(
             (:func:`failure_rate_stratified` is for those).
     """
     z = pseudo_outcomes(design, predictions, labelled, failed)
+    if not np.size(np.asarray(failed)):
+        return _nothing(level, what, "prediction-assisted (AIPW), betting", design.floor)
     m, n = probability_array(predictions, "predictions"), np.size(np.asarray(failed))
     floor = float(
         np.min(m - m / design.inclusion, initial=0.0)
     )  # of what could have come; known before the labels
     items = Items(z, np.ones(z.size), 1.0 / design.floor, 1.0, "mean", floor)
     note = "the predictions were made without these labels (they need not be good)"
-    assumptions = (_COINS, _floor_note(design.floor), note, _POOL, _LABELS)
+    assumptions = (_COINS, _ANSWERED, _floor_note(design.floor), note, _POOL, _LABELS)
     found = bounded_estimate(items, level, what, assumptions)
     point = found.point if math.isnan(found.point) else max(found.point, 0.0)
     return replace(found, point=point, method="prediction-assisted (AIPW), betting", n=n)
@@ -140,8 +157,26 @@ def pseudo_outcomes(
     z = probability_array(predictions, "predictions", design.inclusion.size).copy()
     f = bool_array(failed, "failed")
     at = _positions(labelled, f.size, z.size)
+    if f.size:
+        _check_count(f.size, design.labels, design.labels)
     z[at] += (f - z[at]) / design.inclusion[at]
     return z
+
+
+def _nothing(level: float, what: str, method: str, floor: float) -> Estimate:
+    """Of no label: the full width, whatever the predictions say."""
+    assumptions = (_COINS, _ANSWERED, _floor_note(floor), _POOL, _LABELS)
+    return Estimate(math.nan, 0.0, 1.0, check_level(level), 0, method, assumptions, what)
+
+
+def _check_count(n: int, least: float, most: float | None) -> None:
+    """Coins that are to give between ``least`` and ``most`` labels may not give a number they never give."""
+    low = special.pdtr(n, least)  # a sum of coins scatters less than a Poisson count of its mean
+    high = 1.0 if most is None else special.pdtrc(n - 1, most)
+    if min(low, high) < _STRANGE:
+        bound = f"{least:.6g}" if most is not None else f"{least:.6g} or more"
+        then = "Are answers missing, or is it another design?"
+        raise DataError(sentence("the number of labels", f"must be about the design's {bound}", n, then))
 
 
 def _inclusion(inclusion: ArrayLike, floor: float) -> NDArray[np.float64]:

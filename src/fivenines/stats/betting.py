@@ -120,8 +120,12 @@ def betting_bounds(items: Items, tail: float, top: float = 1.0) -> tuple[float, 
     point = 0.0 if mass <= 0 else min(max(total / mass, 0.0), top)
     goal = -np.log(tail)
     few = items.compact()
-    _, high = _crossing(lambda theta: _log_wealth_below(few, theta) >= goal, point, top)
-    low, _ = _crossing(lambda theta: _log_wealth_above(few, theta) < goal, 0.0, point)
+    first = point if point > 0 else items.bound / max(mass, _TINY)  # where to begin without a top
+    _, high = _crossing(lambda theta: _log_wealth_below(few, theta) >= goal, point, top, first)
+    if items.floor < 0:  # what lies below 0 may refute every rate: then say no less than no failure would
+        none = replace(few, x=np.zeros_like(few.x))
+        high = max(high, _crossing(lambda theta: _log_wealth_below(none, theta) >= goal, 0.0, top, first)[1])
+    low, _ = _crossing(lambda theta: _log_wealth_above(few, theta) < goal, 0.0, point, first)
     return low, high
 
 
@@ -175,10 +179,10 @@ def _log_mixture(gains: NDArray[np.float64], counts: NDArray[np.float64], mass: 
     return float(special.logsumexp(wealth, b=mass))
 
 
-def _crossing(holds: Callable[[float], bool], start: float, end: float) -> tuple[float, float]:
+def _crossing(holds: Callable[[float], bool], start: float, end: float, first: float) -> tuple[float, float]:
     """The last point where a monotone statement fails and the first where it holds, between start and end."""
     if end == np.inf:  # double until it holds; what does not by then is not bounded by these data
-        end = next((start * 2.0**k for k in range(1, 60) if start > 0 and holds(start * 2.0**k)), np.inf)
+        end = next((first * 2.0**k for k in range(1, 60) if holds(first * 2.0**k)), np.inf)
         if end == np.inf:
             return end, end
     fails, true = max(start, _TINY * end), end

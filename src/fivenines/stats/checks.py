@@ -80,6 +80,10 @@ def weight_array(values: ArrayLike, name: str = "weights", n: int | None = None)
     array = value_array(values, name, n)
     if array.size and array.min() < 0.0:
         raise DataError(sentence(name, "must not be negative", float(array.min())))
+    with np.errstate(over="ignore"):
+        finite = np.isfinite(array.sum())
+    if not finite:
+        raise DataError(sentence(name, "must have a finite sum", float(array.max())))
     return array
 
 

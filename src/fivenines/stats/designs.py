@@ -25,6 +25,8 @@ __all__ = [
     "stratum_numbers",
 ]
 
+_STREAM = 0x6465736967  # "desig"
+
 
 @dataclass(frozen=True, slots=True)
 class Design:
@@ -54,8 +56,12 @@ class Design:
         return float(self.inclusion.sum())
 
     def draw(self, rng: np.random.Generator | int) -> NDArray[np.intp]:
-        """Positions of the items to label, in ascending order."""
-        rng = np.random.default_rng(rng)
+        """Positions of the items to label, in ascending order.
+
+        The stream of a seed is one of its own: a pool simulated with the same seed must not choose its own labels.
+        """
+        if not isinstance(rng, np.random.Generator):
+            rng = np.random.default_rng([rng, _STREAM])
         if self.strata is None:
             return np.flatnonzero(rng.random(self.inclusion.size) < self.inclusion)
         # A random key for each item; the smallest keys of each stratum are taken.

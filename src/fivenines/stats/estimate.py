@@ -121,7 +121,7 @@ class Estimate:
             f"{self.what} {point} ({about}{100 * self.level:.6g}%{trusting}: {_show(self.low)} to "
             f"{_show(self.high)}, {self.method}, n = {self.n:,})"
         )
-        return f"{text}: at least {self.nines:.1f} nines{trusting}" if self.is_failure_rate else text
+        return f"{text}: at least {about}{self.nines:.1f} nines{trusting}" if self.is_failure_rate else text
 
     def __str__(self) -> str:
         return "\n".join((self.line, *(f"  assumes: {each}" for each in self.assumptions)))

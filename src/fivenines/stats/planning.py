@@ -144,8 +144,9 @@ def plan_failure_rate_reused(
 ) -> Plan:
     """Labels on *unfiltered* draws, reused for a filter that draws at most ``budget`` times (route 2).
 
-    ``draws`` is how many it takes on average for a prompt whose failure passes, between 1 and the budget; it matters
-    only where failures are expected. The bound is that of ``failure_rate_reused``, in docs/design/estimands.md.
+    ``draws`` is how many it takes for a prompt whose failure passes, the same for all of them, between 1 and the
+    budget; it matters only where failures are expected, and unlike numbers of the same mean take more labels. The
+    bound is that of ``failure_rate_reused``, in docs/design/estimands.md.
 
     Raises:
         ConfigError: rates, confidence, power or draws out of range, a budget below 1.
@@ -169,7 +170,10 @@ def plan_failure_rate_reused(
             "draws to acceptance are counted on fresh draws",
             f"every prompt gets an output within {limit} draws (else divide by the share that does)",
             LABELS,
-            *_for_power(expected, f"a failure that passes weighs {draws:g} on average (draws to acceptance)"),
+            *_for_power(
+                expected,
+                f"every failure that passes weighs {draws:g} (draws to acceptance); unlike weights take more labels",
+            ),
         ),
         allowed=k,
         notes=(*notes, "a draw that every threshold in question rejects needs no label"),

@@ -220,7 +220,11 @@ def failure_rate_unmixed(
     return replace(
         found,
         method="importance, unmixed",
-        assumptions=("every text that the target can write, the proposal can", *_LIKELIHOODS[::2]),
+        assumptions=(
+            "every text that the target can write, the proposal can",
+            "the draws are independent",
+            *_LIKELIHOODS[::2],
+        ),
         approximate=True,
         trusts="no weight is larger than those seen",
     )

@@ -47,16 +47,15 @@ def preference_coupled(
     size.
 
     Raises:
-        DataError: preferences outside [0, 1], or preferences although no first draw was rejected.
+        DataError: preferences outside [0, 1], or more of them than rejected first draws.
         ConfigError: ``level`` is not strictly between 0 and 1.
     """
     check_level(level)
     rejected, prompts = _rejections(rejected_first, n)
     values = _preferences(preferences)
-    if values.size and not rejected:
-        raise DataError(
-            sentence("preferences", "need a rejected first draw", f"{values.size} of them and none")
-        )
+    if values.size > rejected:
+        must = f"must not be more than the {rejected} rejected first draws"
+        raise DataError(sentence("preferences", must, values.size))
     alpha = 1.0 - level
     r_low, r_high = (0.0, 1.0) if not prompts else clopper_pearson(rejected, prompts, alpha * _RATE_SHARE / 2)
     preferred = preference_exact(values, 1.0 - alpha * (1 - _RATE_SHARE))

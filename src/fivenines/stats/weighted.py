@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fivenines.errors import DataError, sentence
+from fivenines.errors import ConfigError, DataError, sentence
 from fivenines.stats.betting import Items, bounded_estimate
 from fivenines.stats.checks import bool_array, check_level, value_array, weight_array
 from fivenines.stats.estimate import Estimate
@@ -129,9 +129,11 @@ def mean_bounded(
 
     Raises:
         DataError: a value is not finite or out of bounds.
-        ConfigError: ``level`` is not strictly between 0 and 1.
+        ConfigError: ``level`` is not strictly between 0 and 1, or bounds that enclose nothing.
     """
     low, high = bounds
+    if not -math.inf < low < high < math.inf:
+        raise ConfigError(sentence("bounds", "must be a lower and a higher number", bounds))
     array = value_array(values, what)
     if array.size and (array.min() < low or array.max() > high):
         wrong = float(array.min() if array.min() < low else array.max())
@@ -171,7 +173,7 @@ def ratio_bounded(
 
 def _bounded_weights(weights: ArrayLike, bound: float) -> NDArray[np.float64]:
     array = weight_array(weights)
-    if not (math.isfinite(bound) and bound > 0):
+    if not (math.isfinite(bound) and bound >= np.finfo(np.float64).tiny):
         raise DataError(sentence("weight_bound", "must be finite and positive", bound))
     if array.size and array.max() > bound:
         raise DataError(sentence("weights", f"must not exceed weight_bound = {bound:g}", float(array.max())))
