@@ -51,6 +51,9 @@ LEAST_TOP = 10
 
 _TRUSTS = "the tail of the scores goes on as it begins"
 _BENT = 1e-3  # p-value at which the top scores bend up, so that a straight line would be too low
+_ENDS = (
+    -0.3
+)  # shape of a tail that ends: there the forecast is on the safe side, often by more than its interval
 _DRAWS, _DRAWS_HELD = 20_000, 4_000  # of the pivots: a tail of 2.5% comes out within 0.1%
 _MOST_LEVEL = 0.999  # what so many draws can tell
 _TEMPER = 0.6  # see above
@@ -352,6 +355,7 @@ def _fit(
         f"{form} from the top {k:,} of {scores.size:,} scores on",
         f"(shape {shape:+.2f}; 0 is straight, below ends, above is heavy; p = {p:.2g} against a bend upwards)",
         "no kind of text with higher scores was missed",
+        *(("the tail seems to end: forecasts are then too high",) if shape < _ENDS else ()),
         "the scores are of independent draws from the distribution in question, not filtered by them",
     )
     return scores, k, _tail(largest, straight), notes

@@ -170,10 +170,7 @@ def plan_failure_rate_reused(
             "draws to acceptance are counted on fresh draws",
             f"every prompt gets an output within {limit} draws (else divide by the share that does)",
             LABELS,
-            *_for_power(
-                expected,
-                f"every failure that passes weighs {draws:g} (draws to acceptance); unlike weights take more labels",
-            ),
+            *_for_power(expected, f"failures that pass all weigh {draws:g}; unlike weights take more labels"),
         ),
         allowed=k,
         notes=(*notes, "a draw that every threshold in question rejects needs no label"),
