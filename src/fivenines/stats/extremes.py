@@ -46,14 +46,11 @@ __all__ = [
     "pareto_fit",
 ]
 
-LEAST_TOP = 10
-"""Fewest distinct top scores that a tail is fitted to."""
+LEAST_TOP = 10  # distinct top scores: fewer are no tail to fit
 
 _TRUSTS = "the tail of the scores goes on as it begins"
 _BENT = 1e-3  # p-value at which the top scores bend up, so that a straight line would be too low
-_ENDS = (
-    -0.3
-)  # shape of a tail that ends: there the forecast is on the safe side, often by more than its interval
+_ENDS = -0.3  # shape of a tail that ends: there the forecast is too high, often by more than its interval
 _DRAWS, _DRAWS_HELD = 20_000, 4_000  # of the pivots: a tail of 2.5% comes out within 0.1%
 _MOST_LEVEL = 0.999  # what so many draws can tell
 _TEMPER = 0.6  # see above
