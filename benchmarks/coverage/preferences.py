@@ -110,7 +110,7 @@ def _coupled_clustered(rng: np.random.Generator) -> Drawn:
     def preferred(level: float) -> Estimate:
         return preference_clustered(values, owner, _MANY, level)
 
-    return preference_coupled_by(k, preferred, n=2000), preference_coupled(k, values, n=2000)
+    return preference_coupled_by(k, preferred, n=2000), preference_coupled(k, values[:k], n=2000)
 
 
 def _weighted(rng: np.random.Generator, n: int) -> Drawn:

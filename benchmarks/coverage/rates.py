@@ -20,7 +20,7 @@ from fivenines.stats import (
 from fivenines.stats.poisson import failure_rate_poisson
 from fivenines.stats.stratified import failure_rate_stratified
 
-__all__ = ["cases", "wald"]
+__all__ = ["cases", "kish", "normal", "wald", "wilson"]
 
 _Z = 1.959963984540054  # of the normal distribution, 95% on two sides
 
@@ -43,7 +43,9 @@ _BUDGET = 20
 
 def cases() -> list[Case]:
     found = [
-        Case("failure_rate_exact", f"rate {rate:.0e}, n {n:,}", rate, partial(_exact, rate=rate, n=n), "Wald")
+        Case(
+            "failure_rate_exact", f"rate {rate:.0e}, n {n:,}", rate, partial(_exact, rate=rate, n=n), "Wilson"
+        )
         for rate, n in ((1e-2, 300), (1e-3, 3000), (1e-4, 10_000), (1e-5, 300_000), (1e-5, 1000))
     ]
     for method in (_hajek, _mean_one, _gamma):
@@ -52,12 +54,12 @@ def cases() -> list[Case]:
             name = "failure_rate_poisson" if method is _gamma else "failure_rate_weighted"
             known = ", mean one" if method is _mean_one else ""
             setting = f"weights 0.01 to 10{known}, rate {truth:.1e}, n {n:,}"
-            found.append(Case(name, setting, truth, partial(method, scale=scale, n=n), "Wald"))
+            found.append(Case(name, setting, truth, partial(method, scale=scale, n=n), "Wilson, Kish's n"))
     for scale in (1.0, 0.1, 0.01):
         truth = float(_SHARES @ _RATES) * scale
         setting = f"3 strata of 300 labels, shares 0.9 to 0.01, rate {truth:.1e}"
         draw = partial(_stratified, rates=_RATES * scale)
-        found.append(Case("failure_rate_stratified", setting, truth, draw, "Wald, stratum by stratum"))
+        found.append(Case("failure_rate_stratified", setting, truth, draw, "Wilson, Kish's n"))
     for scale in (1.0, 0.1):
         truth = _leaked(scale)
         setting = f"budget {_BUDGET}, acceptance 0.95 to 0.05, rate {truth:.1e}, 5,000 prompts"
@@ -80,9 +82,21 @@ def normal(point: float, error: float, what: str = "rate") -> Estimate:
     return Estimate(point, point - _Z * error, point + _Z * error, 0.95, 1, "Wald", (), what)
 
 
+def wilson(rate: float, n: float) -> Estimate:
+    """Wilson's score interval (JASA 1927), the usual advice for shares; ``n`` may be an effective number."""
+    middle = (rate + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
+    half = _Z * math.sqrt(rate * (1 - rate) / n + _Z**2 / (4 * n**2)) / (1 + _Z**2 / n)
+    return Estimate(rate, max(middle - half, 0.0), min(middle + half, 1.0), 0.95, round(n), "Wilson")
+
+
+def kish(weights: NDArray[np.float64]) -> float:
+    """The effective number of items of unequal weight."""
+    return float(weights.sum() ** 2 / (weights**2).sum())
+
+
 def _exact(rng: np.random.Generator, rate: float, n: int) -> Drawn:
     k = int(rng.binomial(n, rate))
-    return failure_rate_exact(k, n), normal(k / n, math.sqrt(k / n * (1 - k / n) / n))
+    return failure_rate_exact(k, n), wilson(k / n, n)
 
 
 def _sample(rng: np.random.Generator, scale: float, n: int) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
@@ -93,19 +107,20 @@ def _sample(rng: np.random.Generator, scale: float, n: int) -> tuple[NDArray[np.
 def _hajek(rng: np.random.Generator, scale: float, n: int) -> Drawn:
     failed, weights = _sample(rng, scale, n)
     rate = float((weights * failed).sum() / weights.sum())
-    return failure_rate_weighted(failed, weights, 10.0), _wald_ratio(weights * failed, weights, rate)
+    return failure_rate_weighted(failed, weights, 10.0), wilson(rate, kish(weights))
 
 
 def _mean_one(rng: np.random.Generator, scale: float, n: int) -> Drawn:
     failed, weights = _sample(rng, scale, n)
     weights = weights / _MEAN
-    return failure_rate_weighted(failed, weights, 10.0 / _MEAN, mean_one=True), wald(weights * failed)
+    plain = wilson(min(float((weights * failed).mean()), 1.0), kish(weights))
+    return failure_rate_weighted(failed, weights, 10.0 / _MEAN, mean_one=True), plain
 
 
 def _gamma(rng: np.random.Generator, scale: float, n: int) -> Drawn:
     failed, weights = _sample(rng, scale, n)
     rate = float((weights * failed).sum() / weights.sum())
-    return failure_rate_poisson(failed, weights, 10.0), _wald_ratio(weights * failed, weights, rate)
+    return failure_rate_poisson(failed, weights, 10.0), wilson(rate, kish(weights))
 
 
 def _wald_ratio(x: NDArray[np.float64], d: NDArray[np.float64], ratio: float) -> Estimate:
@@ -116,8 +131,7 @@ def _wald_ratio(x: NDArray[np.float64], d: NDArray[np.float64], ratio: float) ->
 def _stratified(rng: np.random.Generator, rates: NDArray[np.float64]) -> Drawn:
     n = np.full(3, 300)
     k = rng.binomial(n, rates)
-    seen = k / n
-    plain = normal(float(_SHARES @ seen), math.sqrt(float(_SHARES**2 @ (seen * (1 - seen) / n))))
+    plain = wilson(float(_SHARES @ (k / n)), kish(np.repeat(_SHARES / n, n)))
     return failure_rate_stratified(k, n, _SHARES), plain
 
 

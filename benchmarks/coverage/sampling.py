@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import integrate, stats
 
 from benchmarks.coverage.case import Case, Drawn
-from benchmarks.coverage.rates import normal, wald
+from benchmarks.coverage.rates import kish, normal, wald, wilson
 from fivenines.errors import NotEnoughDataError
 from fivenines.stats import Estimate, auroc, average_precision
 from fivenines.stats.assisted import (
@@ -34,7 +34,8 @@ def cases() -> list[Case]:
             for method in ("horvitz_thompson", "hajek", "assisted"):
                 setting = f"active design, {told} predictions, rate {rate:.0e}, {_LABELS} of {_POOL:,}"
                 draw = partial(_designed, tail=tail, told=told, method=method)
-                found.append(Case(f"failure_rate_{method}", setting, rate, draw, "Wald"))
+                plain = "Wald" if method == "assisted" else "Wilson, Kish's n"
+                found.append(Case(f"failure_rate_{method}", setting, rate, draw, plain))
     found.append(
         Case("failure_rate_assisted", "near the threshold, overconfident, rate 1e-03, 200 of 2,000",
              0.05 / 50.05, _overconfident, "Wald")
@@ -73,13 +74,11 @@ def _designed(rng: np.random.Generator, tail: float, told: str, method: str) -> 
     z = np.zeros(_POOL)
     z[at] = f / pi
     if method == "horvitz_thompson":
-        return failure_rate_horvitz_thompson(f, pi, _POOL, design.floor), wald(z)
+        plain = wilson(min(float(z.mean()), 1.0), kish(1 / pi))
+        return failure_rate_horvitz_thompson(f, pi, _POOL, design.floor), plain
     if method == "hajek":
         rate = float((f / pi).sum() / (1 / pi).sum())
-        rest = (f - rate) / pi / (1 / pi).mean()
-        return failure_rate_hajek(f, pi, design.floor), normal(
-            rate, float(rest.std(ddof=1)) / math.sqrt(at.size)
-        )
+        return failure_rate_hajek(f, pi, design.floor), wilson(rate, kish(1 / pi))
     plain = wald(pseudo_outcomes(design, predictions, at, f))
     return failure_rate_assisted(design, predictions, at, f), plain
 
