@@ -36,7 +36,7 @@ def write(rows: Sequence[Row], rounds: int, folder: Path) -> None:
         f"{held} of {len(rows)} cases hold; the lowest coverage is {worst.coverage:.1%} ({worst.method}: "
         f"{worst.setting}). {rounds:,} rounds a case, 95% intervals: a case holds from {worst.least:.1%} on (the level "
         "less three standard errors of the simulation; slow cases have fewer rounds and a wider allowance), and, "
-        "unless it is approximate, if neither end fails more often than in 2.5% of the rounds, with the same allowance. "
+        "unless it is approximate, if neither end fails more often than in 2.5% of the rounds, likewise. "
         "*Too low* is the share of the rounds in which the whole "
         "interval lies below the truth, the dangerous side for a failure rate. *Plain* is what one would do without "
         "this library, on the same data: its coverage, and the median width of ours in its widths where it has a width "
