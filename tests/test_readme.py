@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from fivenines.files import read_jsonl, write_jsonl_atomic
 from fivenines.pipeline.workspace import Workspace, read_snippets_of
 from fivenines.store import SQLStore
 from fivenines.task import Task
@@ -31,7 +32,11 @@ def commands() -> list[str]:
 
 
 def test_commands_run_in_the_order_given(finished: Path, tmp_path: Path) -> None:
-    expected = {"init": {0}, "run": {0, 3}, "label": {0}, "status": {0}}
+    expected = {name: {0} for name in ("init", "label", "status", "plan", "sample", "rate")} | {"run": {0, 3}}
+    write_jsonl_atomic(
+        tmp_path / "scored.jsonl",
+        ({"prompt": "p", "completion": f"c {i}", "score": (i + 1) / 2000} for i in range(1000)),
+    )
     seen = []
     for line in commands():
         _, *arguments = shlex.split(line)
@@ -46,7 +51,12 @@ def test_commands_run_in_the_order_given(finished: Path, tmp_path: Path) -> None
             write_task(tmp_path / "injury", people_settings(finished))
         if arguments[:2] == ["label", "export"]:
             assert answer_all(tmp_path / "questions.jsonl") > 0
-    assert seen == ["init", "run", "label", "label", "run", "status"]
+        if arguments[0] == "sample":
+            rows = [
+                {**row, "failure": row["score"] > 0.45} for _, row in read_jsonl(tmp_path / "batch.jsonl")
+            ]
+            write_jsonl_atomic(tmp_path / "batch.jsonl", rows)
+    assert seen == ["init", "run", "label", "label", "run", "status", "plan", "plan", "sample", "rate"]
 
 
 def test_make_knows_the_two_commands() -> None:
