@@ -346,7 +346,8 @@ def thresholds(ranked: Ranked) -> list[str]:
     for limit in (0.5, 0.3, 0.2, 0.1, 0.05):
         try:
             found = choose_threshold(scores, ranked.failed, max_miss_rate=limit, weights=ranked.weights)
-            rows.append(f"| {found.rule} | {found.miss_rate} | {found.acceptance} |")
+            missed = "not known" if found.miss_rate is None else found.miss_rate.line
+            rows.append(f"| {found.rule} | {missed} | {found.acceptance.line} |")
         except NotEnoughDataError as error:
             rows.append(f"| miss rate at most {limit:g} | refused | {error} |")
     return rows
@@ -381,11 +382,11 @@ def results(data: Path, runs: RunFolder, minutes: float, out: Path) -> None:
     sources = len({snippet.source for snippet in unseen_prompts(data)})
     accepted, rejected = samples(found)
     table = "\n".join(
-        f"| {what} | {quality['baseline'][what]} | {quality['folds'][what]} |" for what in quality["folds"]
+        f"| {what} | {quality['baseline'][what].line} | {quality['folds'][what].line} |" for what in quality["folds"]
     )
     shown, training = ranked["folds"], learnt["training"]
     misses = shown.misses()
-    curve = "\n".join(f"| {share:.0%} | {missed} | {weighted:.3f} |" for share, missed, weighted in misses)
+    curve = "\n".join(f"| {share:.0%} | {missed.line} | {weighted:.3f} |" for share, missed, weighted in misses)
     failures, clear = int(shown.failed.sum()), len(shown.failed)
     text = f"""# Injury on real fiction
 
