@@ -382,11 +382,14 @@ def results(data: Path, runs: RunFolder, minutes: float, out: Path) -> None:
     sources = len({snippet.source for snippet in unseen_prompts(data)})
     accepted, rejected = samples(found)
     table = "\n".join(
-        f"| {what} | {quality['baseline'][what].line} | {quality['folds'][what].line} |" for what in quality["folds"]
+        f"| {what} | {quality['baseline'][what].line} | {quality['folds'][what].line} |"
+        for what in quality["folds"]
     )
     shown, training = ranked["folds"], learnt["training"]
     misses = shown.misses()
-    curve = "\n".join(f"| {share:.0%} | {missed.line} | {weighted:.3f} |" for share, missed, weighted in misses)
+    curve = "\n".join(
+        f"| {share:.0%} | {missed.line} | {weighted:.3f} |" for share, missed, weighted in misses
+    )
     failures, clear = int(shown.failed.sum()), len(shown.failed)
     text = f"""# Injury on real fiction
 
