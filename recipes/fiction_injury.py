@@ -346,8 +346,8 @@ def thresholds(ranked: Ranked) -> list[str]:
     for limit in (0.5, 0.3, 0.2, 0.1, 0.05):
         try:
             found = choose_threshold(scores, ranked.failed, max_miss_rate=limit, weights=ranked.weights)
-            missed = "not known" if found.miss_rate is None else found.miss_rate.line
-            rows.append(f"| {found.rule} | {missed} | {found.acceptance.line} |")
+            both = ("not known" if e is None else e.line for e in (found.miss_rate, found.acceptance))
+            rows.append(f"| {found.rule} | {' | '.join(both)} |")
         except NotEnoughDataError as error:
             rows.append(f"| miss rate at most {limit:g} | refused | {error} |")
     return rows
