@@ -177,7 +177,7 @@ class LanguageModel:
         words = _count_words(texts)
         inputs, labels = self._packed(texts, min(self.context, 1024) if block is None else block)
         total = 0.0
-        at_once = max(1, self._tokens_at_once() // inputs.shape[1])
+        at_once = max(1, self.tokens_at_once() // inputs.shape[1])
         for start in range(0, len(inputs), at_once):
             rows = slice(start, start + at_once)
             batch = {"input_ids": torch.from_numpy(inputs[rows]), "labels": torch.from_numpy(labels[rows])}
@@ -196,7 +196,7 @@ class LanguageModel:
         found = continued(self.tokenizer, snippets)
         texts = [self._fitting(snippet, *pair) for snippet, pair in zip(snippets, found, strict=True)]
         out = np.zeros(len(snippets))
-        for rows in plan_batches([len(ids) for ids, _ in texts], max_tokens=self._tokens_at_once()):
+        for rows in plan_batches([len(ids) for ids, _ in texts], max_tokens=self.tokens_at_once()):
             ids = pad([texts[i][0] for i in rows], 0)  # on the right, where a causal model does not look
             labels = ids.clone()
             for row, i in enumerate(rows):
@@ -217,7 +217,8 @@ class LanguageModel:
             raise ModelError(sentence("completion", must, f"{len(ids) - before} tokens"))
         return ids[extra:], before - extra
 
-    def _tokens_at_once(self) -> int:
+    def tokens_at_once(self) -> int:
+        """How many tokens to read in one batch, so that their logits fit into memory."""
         return min(8192, max(self.context, _LOGITS_AT_ONCE // output_size(self.model)))
 
     @torch.inference_mode()

@@ -19,14 +19,12 @@ from torch import Tensor
 from fivenines.errors import ConfigError, sentence
 from fivenines.models.batching import pad, plan_batches
 from fivenines.models.language_model import LanguageModel
-from fivenines.models.sampling import Written, output_size
+from fivenines.models.sampling import Written
 from fivenines.models.token_choice import token_weights
 from fivenines.records import Snippet
 from fivenines.stats.checks import check_rate
 
 __all__ = ["MixtureDraws", "draw_mixture", "log_probability"]
-
-_LOGITS_AT_ONCE = 2**25  # numbers: 128 MB in float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +90,7 @@ def log_probability(
     befores = [model.sampler.encode(prompt) for prompt in prompts]
     texts = [(*before, *drawn) for before, drawn in zip(befores, tokens, strict=True)]
     out = np.zeros(len(texts))
-    most = max(1, _LOGITS_AT_ONCE // output_size(network))
-    for rows in plan_batches([len(ids) for ids in texts], max_tokens=most):
+    for rows in plan_batches([len(ids) for ids in texts], max_tokens=model.tokens_at_once()):
         ids = pad([texts[i] for i in rows], 0).to(network.device)  # on the right, where nothing looks
         logits = network(input_ids=ids, use_cache=False).logits
         for place, i in enumerate(rows):

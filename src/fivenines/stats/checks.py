@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import Any, SupportsIndex
 
@@ -12,6 +13,7 @@ from fivenines.errors import ConfigError, DataError, sentence
 
 __all__ = [
     "bool_array",
+    "bounded_weight_array",
     "check_level",
     "check_rate",
     "count",
@@ -84,6 +86,16 @@ def weight_array(values: ArrayLike, name: str = "weights", n: int | None = None)
         finite = np.isfinite(array.sum())
     if not finite:
         raise DataError(sentence(name, "must have a finite sum", float(array.max())))
+    return array
+
+
+def bounded_weight_array(weights: ArrayLike, bound: float) -> NDArray[np.float64]:
+    """Weights that do not exceed the bound of their design. Raises DataError."""
+    array = weight_array(weights)
+    if not (math.isfinite(bound) and bound >= np.finfo(np.float64).tiny):
+        raise DataError(sentence("weight_bound", "must be finite and positive", bound))
+    if array.size and array.max() > bound:
+        raise DataError(sentence("weights", f"must not exceed weight_bound = {bound:g}", float(array.max())))
     return array
 
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from fivenines.errors import DataError, sentence
-from fivenines.stats.checks import bool_array, check_level, weight_array
+from fivenines.stats.binomial import LABELS
+from fivenines.stats.checks import bool_array, bounded_weight_array, check_level, weight_array
 from fivenines.stats.estimate import Estimate
 
 __all__ = ["failure_rate_poisson", "gamma_bounds"]
@@ -42,20 +42,14 @@ def failure_rate_poisson(
         ConfigError: ``level`` is not strictly between 0 and 1.
     """
     check_level(level)
-    w = weight_array(weights)
+    w = bounded_weight_array(weights, weight_bound)
     f = bool_array(failed, "failed", w.size)
-    if not (math.isfinite(weight_bound) and weight_bound > 0):
-        raise DataError(sentence("weight_bound", "must be finite and positive", weight_bound))
-    if w.size and w.max() > weight_bound:
-        raise DataError(
-            sentence("weights", f"must not exceed weight_bound = {weight_bound:g}", float(w.max()))
-        )
     assumptions = (
         "failures are rare (a Poisson count at every weight)",
         "weights are exact" if mean_one else "weights are right up to a constant",
         f"no item can have a weight above {weight_bound:.6g}",
         "the labelled items are independent draws from the design, of a number fixed beforehand",
-        "the labels are right",
+        LABELS,
     )
     mass = float(w.size if mean_one else w.sum())
     method = "gamma (Fay and Feuer)"

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fivenines.errors import ConfigError, DataError, NotEnoughDataError, sentence
+from fivenines.stats.binomial import LABELS
 from fivenines.stats.checks import bool_array, check_level, probability_array
 from fivenines.stats.estimate import Estimate
 
@@ -61,7 +62,7 @@ def failure_rate_powered(
         f"normal theory, for {MIN_FAILURES} failures or more; {int(f.sum())} were seen",
         "labelled and unlabelled items are independent draws from the same distribution",
         "the predictions were made without these labels (they need not be good)",
-        "the labels are right",
+        LABELS,
     )
     return Estimate(
         min(max(point, 0.0), 1.0), max(low, 0.0), min(high, 1.0), level, f.size, "prediction-powered (PPI++)",

@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fivenines.errors import ConfigError, DataError, NotEnoughDataError, sentence
 from fivenines.stats.betting import Items, bounded_estimate
+from fivenines.stats.binomial import LABELS
 from fivenines.stats.checks import bool_array, check_level, check_rate, value_array
 from fivenines.stats.estimate import Estimate
 from fivenines.stats.extremes import pareto_fit
@@ -43,7 +44,7 @@ _LIKELIHOODS = (
     "the log likelihoods are exact and of the texts as they were drawn (temperature, top-p and stop rule "
     "included), given the prompt",
     "the draws are independent, and the share from the target was fixed beforehand",
-    "the labels are right",
+    LABELS,
 )
 
 

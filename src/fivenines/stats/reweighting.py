@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fivenines.errors import DataError, NotEnoughDataError, sentence
+from fivenines.stats.binomial import LABELS
 from fivenines.stats.checks import bool_array, check_level, weight_array
 from fivenines.stats.estimate import Estimate
 from fivenines.stats.stratified import failure_rate_stratified
@@ -132,7 +133,7 @@ def failure_rate_reweighted(
         f"no item that could be drawn has a target / drawn above {overlap.weight_bound:.6g}",
         "what was drawn did not depend on the label in any other way",
         "the labelled items are independent draws",
-        "the labels are right",
+        LABELS,
     )
     return _widened(replace(found, assumptions=assumptions), overlap.unreachable)
 
@@ -192,7 +193,7 @@ def failure_rate_poststratified(
     assumptions = (
         "the shares that the strata should have are known",
         "within a stratum the labelled items are independent draws from it, whatever their number came from",
-        "the labels are right",
+        LABELS,
     )
     return _widened(replace(found, assumptions=assumptions), unreachable)
 

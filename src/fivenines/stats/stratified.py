@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fivenines.errors import DataError, sentence
 from fivenines.stats.betting import Items, bounded_estimate
+from fivenines.stats.binomial import LABELS
 from fivenines.stats.checks import check_level, value_array, weight_array
 from fivenines.stats.estimate import Estimate
 from fivenines.stats.reliability import failure_rate_unlike
@@ -19,7 +20,7 @@ __all__ = ["failure_rate_stratified", "strata_of"]
 _ASSUMPTIONS = (
     "the shares of the strata are known, or so well known that their error does not matter",
     "within a stratum the labelled items are a simple random sample of a size fixed beforehand",
-    "the labels are right",
+    LABELS,
 )
 
 

@@ -8,11 +8,12 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from fivenines.errors import ConfigError, DataError, sentence
 from fivenines.stats.betting import Items, bounded_estimate
-from fivenines.stats.checks import bool_array, check_level, value_array, weight_array
+from fivenines.stats.binomial import LABELS
+from fivenines.stats.checks import bool_array, bounded_weight_array, check_level, value_array, weight_array
 from fivenines.stats.estimate import Estimate
 
 __all__ = ["failure_rate_reused", "failure_rate_weighted", "mean_bounded", "ratio_bounded", "ratio_weighted"]
@@ -46,7 +47,7 @@ def failure_rate_weighted(
         ConfigError: ``level`` is not strictly between 0 and 1.
     """
     check_level(level)
-    w = _bounded_weights(weights, weight_bound)
+    w = bounded_weight_array(weights, weight_bound)
     f = bool_array(failed, "failed", w.size)
     if not mean_one:
         return ratio_weighted(f, w, weight_bound, level=level, what=what)
@@ -63,7 +64,7 @@ def ratio_weighted(
         DataError: marks that are not 0 or 1, or weights that are negative, not finite or above the bound.
         ConfigError: ``level`` is not strictly between 0 and 1.
     """
-    w = _bounded_weights(weights, weight_bound)
+    w = bounded_weight_array(weights, weight_bound)
     m = bool_array(marked, "marked", w.size)
     items = Items(w * m, w, weight_bound, weight_bound, "nested")
     return bounded_estimate(
@@ -117,7 +118,7 @@ def failure_rate_reused(
     assumptions = (
         "prompts are independent draws from their distribution",
         "the labelled draw and the draws counted to the first acceptance are independent given the prompt",
-        "the labels are right",
+        LABELS,
     )
     return bounded_estimate(items, level, what, assumptions)
 
@@ -171,18 +172,9 @@ def ratio_bounded(
     )
 
 
-def _bounded_weights(weights: ArrayLike, bound: float) -> NDArray[np.float64]:
-    array = weight_array(weights)
-    if not (math.isfinite(bound) and bound >= np.finfo(np.float64).tiny):
-        raise DataError(sentence("weight_bound", "must be finite and positive", bound))
-    if array.size and array.max() > bound:
-        raise DataError(sentence("weights", f"must not exceed weight_bound = {bound:g}", float(array.max())))
-    return array
-
-
 def _weighted_assumptions(bound: float) -> tuple[Any, ...]:
     return (
         f"no item can have a weight above {bound:.6g}",
         "the labelled items are independent draws from the design",
-        "the labels are right",
+        LABELS,
     )
