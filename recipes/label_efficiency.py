@@ -9,9 +9,11 @@ again, at 500, 2,000 and 8,000 labels:
 
     failure rate    plain: labels on outputs picked at random. Assisted: 50 outputs for each label are scored,
                     design_active says which to label, failure_rate_assisted estimates. Predictions either of the
-                    filter's classifier alone, or of an audit: that one and two more, trained on the demo's same
+                    filter's classifier alone, or of an audit: that one and six more, trained on the demo's same
                     labels with other seeds, calibrated on the demo's calibration labels. What one of them let
-                    pass, the others may doubt. No label of the demo counts among the labels here.
+                    pass, the others may doubt. Or of an audit that also looks at the texts that their own
+                    generator finds oddest (LanguageModel.surprise), for no classifier learnt from such. No label of
+                    the demo counts among the labels here.
     quality         plain: raters see the filtered output beside an independent unfiltered one. Coupled: the
                     unfiltered output is the first draw, a tie where it passed; raters see the other pairs.
 """
@@ -23,6 +25,7 @@ import json
 import math
 import os
 import platform
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -38,13 +41,14 @@ from fivenines.files import read_json, write_json_atomic
 from fivenines.filtering import FilteredGenerator
 from fivenines.models.classifier import Classifier
 from fivenines.models.ensemble import Ensemble
-from fivenines.pipeline.learning import fit_classifier, load_classifier, load_threshold
+from fivenines.models.language_model import LanguageModel
+from fivenines.pipeline.learning import fit_classifier, load_classifier, load_generator, load_threshold
 from fivenines.pipeline.serving import filtered_generator
 from fivenines.pipeline.workspace import CALIBRATE, Workspace, read_snippets_of
 from fivenines.records import Snippet, content_id
 from fivenines.stats import preference_coupled
 from fivenines.stats.assisted import pseudo_outcomes
-from fivenines.stats.designs import design_active
+from fivenines.stats.designs import Design, design_active
 from fivenines.store import SQLStore
 from fivenines.storyworld import SimulatedRater, Truth, truth, write_prompts
 from fivenines.task import Task
@@ -54,8 +58,12 @@ ASKED = {"failure rate": 1 / 4, "quality": 1 / 8}
 ACCEPTANCES = (0.9, 0.97)  # of the first draw, besides that of the demo's own threshold
 SCORED = 50  # outputs scored for each label
 UNIFORM = 0.1  # share of the labels that looks everywhere
-AUDITORS = (1, 2)  # seeds
+ODDEST = 0.03  # share of the outputs that are suspects for being odd
+ODD = {"uniform": 0.05, "sharpness": 1.0, "suspect_share": 0.25}  # how such an audit deals out its labels
+WAYS = ("filter", "audit", "audit, odd texts")
+AUDITORS = range(1, 7)  # seeds
 ROUNDS = 400
+POOLS = 40_000_000  # outputs in all the pools of a simulation: fewer rounds for large ones
 CHUNK = 2500
 SEED = 5_000_000
 
@@ -68,7 +76,8 @@ class Universe:
     completions: list[str]  # (draws,)
     others: list[str]  # (prompts,), an independent unfiltered completion of each
     scores: NDArray[np.float64]  # (draws,)
-    audit: NDArray[np.float64]  # (draws,), P(failure) by the audit, of draws that may be returned; else 1
+    audit: NDArray[np.float64]  # (draws,), P(failure) by the audit, of draws that are returned; else 1
+    surprise: NDArray[np.float64]  # (draws,), for its own generator, of draws that are returned; else 0
     failed: NDArray[np.bool_]  # (draws,)
     starts: NDArray[np.int64]
 
@@ -83,14 +92,14 @@ class Universe:
         return np.where(found < self.starts[1:], found, -1)
 
 
-def draw(safe: FilteredGenerator, runs: Path, prompts: int) -> Iterator[list[list[Any]]]:
+def draw(safe: FilteredGenerator, runs: Path, prompts: int, seed: int) -> Iterator[list[list[Any]]]:
     """Rows (prompt, independent completion, draws with scores) in files of 2,500 prompts: a kill costs one."""
     for number in track(range(-(-prompts // CHUNK)), description="draws"):
         path = runs / f"draws-{number:05d}.json"
         if not path.is_file():
-            asked = list(write_prompts(CHUNK, seed=SEED + number))
-            others = safe.generator.sample(asked, seed=SEED + 1000 + number)
-            outputs = safe.generate(asked, seed=SEED + number)
+            asked = list(write_prompts(CHUNK, seed=seed + number))
+            others = safe.generator.sample(asked, seed=seed + 1000 + number)
+            outputs = safe.generate(asked, seed=seed + number)
             rows = [
                 [output.prompt, other, [[c.completion, c.score] for c in output.candidates]]
                 for output, other in zip(outputs, others, strict=True)
@@ -99,11 +108,11 @@ def draw(safe: FilteredGenerator, runs: Path, prompts: int) -> Iterator[list[lis
         yield read_json(path)
 
 
-def check_runs(runs: Path, demo: Path) -> None:
-    """Draws of one demo must not be taken for those of another."""
+def check_runs(runs: Path, demo: Path, seed: int) -> None:
+    """Draws of one demo must not be taken for those of another, nor those of one seed."""
     runs.mkdir(parents=True, exist_ok=True)
     steps = [(demo / "runs" / name / "DONE").read_text() for name in ("generator", "classifier", "threshold")]
-    told, mine = runs / "of.json", content_id("demo", *steps)
+    told, mine = runs / "of.json", content_id("demo", *steps, *([] if seed == SEED else [str(seed)]))
     if not told.is_file():
         write_json_atomic(told, mine)
     if read_json(told) != mine:
@@ -112,7 +121,7 @@ def check_runs(runs: Path, demo: Path) -> None:
 
 def audited(work: Workspace, runs: Path, texts: list[Snippet]) -> NDArray[np.float64]:
     """P(failure) of texts, shape (n,), by the classifier of the filter and two auditors together."""
-    kept, members = runs / f"audit-{len(texts)}.npy", [load_classifier(work)]
+    kept, members = runs / f"audit-{len(AUDITORS)}-{len(texts)}.npy", [load_classifier(work)]
     if kept.is_file():
         found: NDArray[np.float64] = np.load(kept)
         return found
@@ -129,27 +138,40 @@ def audited(work: Workspace, runs: Path, texts: list[Snippet]) -> NDArray[np.flo
     return np.concatenate(parts)
 
 
-def universe(demo: Path, runs: Path, prompts: int) -> tuple[Universe, tuple[float, ...]]:
+def surprised(generator: LanguageModel, runs: Path, texts: list[Snippet]) -> NDArray[np.float64]:
+    """How odd the generator finds each text, shape (n,)."""
+    kept = runs / f"surprise-{len(texts)}.npy"
+    if not kept.is_file():
+        parts = [
+            generator.surprise(texts[i : i + CHUNK]) for i in track(range(0, len(texts), CHUNK), "surprise")
+        ]
+        np.save(kept, np.concatenate(parts))
+    found: NDArray[np.float64] = np.load(kept)
+    return found
+
+
+def universe(demo: Path, runs: Path, prompts: int, seed: int) -> tuple[Universe, tuple[float, ...]]:
     """The draws, judged by storyworld and by the audit; the thresholds: the demo's, and by acceptance."""
     task = Task.load(demo)
     with SQLStore.open(task.store_url) as store:
         work = Workspace(task, store)
-        check_runs(runs, demo)
+        check_runs(runs, demo, seed)
         safe, deployed = filtered_generator(work), load_threshold(work).value
-        rows = [row for chunk in draw(safe, runs, prompts) for row in chunk]
+        rows = [row for chunk in draw(safe, runs, prompts, seed) for row in chunk]
         texts = [Snippet(prompt, text) for prompt, _, draws in rows for text, _ in draws]
         scores = np.array([np.inf if score is None else score for *_, draws in rows for _, score in draws])
         starts = np.cumsum([0, *(len(draws) for *_, draws in rows)])
-        loose = [float(np.quantile(scores[starts[:-1]], share)) for share in ACCEPTANCES]
-        audit = np.ones(scores.size)
-        passed = np.flatnonzero(scores < max(loose))
-        audit[passed] = audited(work, runs, [texts[i] for i in passed])
-    failed = np.array([truth(text) is Truth.FAILURE for text in track(texts, description="truth")])
-    every = Universe(
-        [row[0] for row in rows], [text.completion for text in texts], [row[1] for row in rows],
-        scores, audit, failed, starts,
-    )  # fmt: skip
-    return every, (deployed, *loose)
+        thresholds = (deployed, *(float(np.quantile(scores[starts[:-1]], share)) for share in ACCEPTANCES))
+        failed = np.array([truth(text) is Truth.FAILURE for text in track(texts, description="truth")])
+        every = Universe(
+            [row[0] for row in rows], [text.completion for text in texts], [row[1] for row in rows],
+            scores, np.ones(scores.size), np.zeros(scores.size), failed, starts,
+        )  # fmt: skip
+        returned = np.unique(np.concatenate([every.outputs(threshold) for threshold in thresholds]))
+        returned = returned[returned >= 0]
+        every.audit[returned] = audited(work, runs, [texts[i] for i in returned])
+        every.surprise[returned] = surprised(load_generator(work), runs, [texts[i] for i in returned])
+    return every, thresholds
 
 
 def rates(every: Universe, threshold: float, rng: np.random.Generator) -> dict[str, Any]:
@@ -161,36 +183,52 @@ def rates(every: Universe, threshold: float, rng: np.random.Generator) -> dict[s
     if not failed.any():
         raise SystemExit(f"no failure passes the threshold {threshold:.3g}: more --prompts")
     rows = []
-    for who, predictions in (("filter", every.scores[at]), ("audit", every.audit[at])):
+    for who in WAYS:
+        predictions, odd = (every.scores if who == "filter" else every.audit)[at], every.surprise[at]
         # A pool is SCORED outputs for each label; the mean square error follows from the probabilities without any
         # simulation, which a rare failure of a great weight could deceive.
-        pi = design_active(predictions, at.size / SCORED, uniform=UNIFORM).inclusion
-        spread = rate * (1 - rate) + float(((1 - pi) / pi * (failed - predictions) ** 2).mean())
+        pi = chosen_by(who, predictions, odd, at.size / SCORED).inclusion
+        coins = (1 - pi) / pi * (failed - predictions) ** 2
+        plain, clever = rate * (1 - rate), (rate * (1 - rate) + float(coins.mean())) / SCORED
+        ratio = math.sqrt(clever / plain)
+        # How far the ratio may be off because the universe holds so few failures: delta method on the means.
+        noise = float((coins - coins.mean() / rate * failed).std()) / math.sqrt(at.size) / rate
         for labels in LABELS:
-            plain, clever = (math.sqrt(v) for v in (rate * (1 - rate) / labels, spread / (SCORED * labels)))
-            simulated = _simulated(predictions, failed, labels, rng)
+            error = math.sqrt(plain / labels)
             rows.append({
-                "predictions": who, "labels": labels, "plain": plain, "clever": clever, "ratio": clever / plain,
-                "simulated": simulated["error"] / plain, "bias": simulated["bias"], "zero": rate / plain,
-                "alone": abs(float(predictions.mean()) - rate) / plain,
+                "predictions": who, "labels": labels, "plain": error, "clever": error * ratio, "ratio": ratio,
+                "ratio error": noise / (2 * SCORED * ratio), "zero": rate / error,
+                "simulated": _simulated(who, (predictions, odd, failed), labels, rng) / error,
+                "alone": abs(float(predictions.mean()) - rate) / error,
             })  # fmt: skip
     passed = float((every.scores[every.first] < threshold).mean())
     return {"threshold": threshold, "acceptance": passed, "rate": rate, "failures": int(failed.sum()),
             "outputs": int(at.size), "rows": rows}  # fmt: skip
 
 
+def chosen_by(who: str, predictions: NDArray[np.float64], odd: NDArray[np.float64], labels: float) -> Design:
+    """The design of one of the ``WAYS`` for a pool, its arrays of shape (outputs,)."""
+    if who != "audit, odd texts":
+        return design_active(predictions, labels, uniform=UNIFORM)
+    return design_active(predictions, labels, suspects=odd >= np.quantile(odd, 1 - ODDEST), **ODD)
+
+
 def _simulated(
-    predictions: NDArray[np.float64], failed: NDArray[np.bool_], labels: int, rng: np.random.Generator
-) -> dict[str, float]:
-    """The whole procedure again and again: pool, design, coins, labels, estimate; a check of the formula."""
-    rate, errors = float(failed.mean()), []
-    for _ in track(range(ROUNDS), description=f"{labels} labels"):
-        pool = rng.integers(failed.size, size=SCORED * labels)
-        design = design_active(predictions[pool], labels, uniform=UNIFORM)
+    who: str,
+    outputs: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]],
+    labels: int,
+    rng: np.random.Generator,
+) -> float:
+    """Root mean square error of the whole procedure, again and again: pool, design, coins, labels, estimate."""
+    predictions, odd, failed = outputs
+    rate, errors, pool_size = float(failed.mean()), [], SCORED * labels
+    for _ in track(range(min(ROUNDS, POOLS // pool_size)), description=f"{labels} labels"):
+        pool = rng.integers(failed.size, size=pool_size)
+        design = chosen_by(who, predictions[pool], odd[pool], labels)
         chosen = design.draw(rng)
         z = pseudo_outcomes(design, predictions[pool], chosen, failed[pool][chosen])
         errors.append(float(z.mean()) - rate)
-    return {"error": float(np.sqrt(np.square(errors).mean())), "bias": float(np.mean(errors))}
+    return float(np.sqrt(np.square(errors).mean()))
 
 
 def quality(every: Universe, threshold: float, rng: np.random.Generator) -> dict[str, Any]:
@@ -230,8 +268,7 @@ def _ratio(plain: NDArray[np.float64], clever: NDArray[np.float64]) -> dict[str,
     squares = clever**2
     error, base = float(np.sqrt(squares.mean())), float(np.sqrt((plain**2).mean()))
     spread = float(squares.std(ddof=1)) / np.sqrt(squares.size) / (2 * max(float(squares.mean()), 1e-300))
-    return {"plain": base, "clever": error, "ratio": error / base, "ratio error": error / base * spread,
-            "bias": float(clever.mean())}  # fmt: skip
+    return {"plain": base, "clever": error, "ratio": error / base, "ratio error": error / base * spread}
 
 
 def plot(found: dict[str, Any], path: Path) -> None:
@@ -244,7 +281,8 @@ def plot(found: dict[str, Any], path: Path) -> None:
         axes.loglog(
             labels, [row["plain"] for row in rows[: len(labels)]], "o-", color="#888888", label="plain"
         )
-        for who, colour in (("filter", "#7fb2dd"), ("audit", "#0a6ebd"), ("coupled", "#0a6ebd")):
+        colours = ("#b9d3ea", "#5c9fd6", "#0a4f8f", "#0a4f8f")
+        for who, colour in zip((*WAYS, "coupled"), colours, strict=True):
             if mine := [row["clever"] for row in rows if row.get("predictions", "coupled") == who]:
                 axes.loglog(labels, mine, "o-", color=colour, label=who)
         axes.set_title(title, fontsize=9)
@@ -256,20 +294,25 @@ def plot(found: dict[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
-def markdown(found: dict[str, Any]) -> str:
+def markdown(found: dict[str, Any], name: str) -> str:
     lines = [
         "# How many labels do the clever estimates save?", "",
-        f"Made by `python recipes/label_efficiency.py demo --prompts {found['prompts']} --out docs/results` on "
-        f"{found['machine']}, {found['date']}; {ROUNDS} samples of each size from {found['prompts']:,} prompts "
-        f"with all their draws ({found['draws']:,}). A ratio of 1/4 is 16 times fewer labels, 1/8 is 64 times.", "",
-        "![root mean square error against labels](label-efficiency.png)", "",
+        f"Made by `{found['command']}` on "
+        f"{found['machine']}, {found['date']}; {found['prompts']:,} prompts with all their "
+        f"draws ({found['draws']:,}) stand for the distribution. A ratio of 1/4 is 16 times fewer labels, 1/8 is 64 "
+        "times.", "",
+        f"![root mean square error against labels]({name}.png)", "",
         "## Failure rate of the filtered generator", "",
         f"Assisted: {SCORED} outputs are scored for each label, by the filter's classifier alone or by an audit (it "
         f"and {len(AUDITORS)} of other seeds, trained and calibrated on the demo's own labels); {UNIFORM:.0%} of the "
-        "labels look everywhere. The error counts all chance: of the pool, of the coins, of the labels. It is "
-        f"computed from the probabilities, not simulated; *simulated* is the same by {ROUNDS} repetitions. Asked: a "
-        "ratio of at most 0.25 at the filter's threshold. Where few labels meet a rare rate the plain error is so "
-        "large that no answer at all would beat it: *always 0* is that ratio, *predictions alone* that of their mean.",
+        f"labels look everywhere, of *audit, odd texts* {ODD['uniform']:.0%}, and a quarter of the others look at the "
+        f"{ODDEST:.0%} that their own generator finds oddest. The error counts all chance: of the pool, of the coins, "
+        "of the labels. It is computed from the probabilities, not simulated, and uncertain (±, a standard error) for "
+        "the few failures that it is computed from; *simulated* is the same by "
+        f"{min(ROUNDS, POOLS // SCORED // LABELS[-1])} to {ROUNDS} repetitions. Asked: a ratio of at most 0.25 at the "
+        "filter's threshold (the first one; the others are looser ones of the same filter). Where few labels meet a "
+        "rare rate the plain error is so large that no answer at all would beat it: *always 0* is that ratio, "
+        "*predictions alone* that of their mean.",
         "",
         "| acceptance | true rate (failures) | predictions | labels | plain | assisted | ratio | simulated | "
         "always 0 | predictions alone |",
@@ -280,13 +323,15 @@ def markdown(found: dict[str, Any]) -> str:
             lines.append(
                 f"| {one['acceptance']:.1%} | {one['rate']:.1e} ({one['failures']} in {one['outputs']:,}) | "
                 f"{row['predictions']} | {row['labels']:,} | {row['plain']:.1e} | {row['clever']:.1e} | "
-                f"{row['ratio']:.3f} | {row['simulated']:.3f} | {row['zero']:.3f} | {row['alone']:.3f} |"
+                f"{row['ratio']:.3f} ± {row['ratio error']:.3f} | {row['simulated']:.3f} | {row['zero']:.3f} | "
+                f"{row['alone']:.3f} |"
             )
     one = found["quality"]
     lines += [
         "", "## Quality", "",
-        f"{one['rejected']:.1%} of the first draws are rejected; quality {one['quality']:.3f} (plain, over all "
-        f"prompts: {one['quality, plain']:.3f}). Asked: a ratio of at most 0.125.", "",
+        f"{ROUNDS} samples of each size. {one['rejected']:.1%} of the first draws are rejected; quality "
+        f"{one['quality']:.3f} (plain, over all prompts: {one['quality, plain']:.3f}). Asked: a ratio of at most "
+        "0.125.", "",
         "| comparisons | plain | coupled | ratio |", "|---:|---:|---:|---:|",
         *(f"| {row['labels']:,} | {row['plain']:.1e} | {row['clever']:.1e} | {row['ratio']:.3f} ± "
           f"{row['ratio error']:.3f} |" for row in one["rows"]),
@@ -303,21 +348,24 @@ def main() -> None:
     parser.add_argument(
         "--runs", type=Path, default=Path("runs/label-efficiency"), help="where the draws are kept"
     )
+    parser.add_argument("--seed", type=int, default=SEED, help="of the prompts; another one: a second look")
+    parser.add_argument("--name", default="label-efficiency", help="of the files that are written")
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
     options = parser.parse_args()
-    every, thresholds = universe(options.demo, options.runs, options.prompts)
+    every, thresholds = universe(options.demo, options.runs, options.prompts, options.seed)
     rng = np.random.default_rng(0)
     found = {
-        "prompts": len(every.prompts), "draws": len(every.completions),
+        "prompts": len(every.prompts), "command": " ".join(["python", *sys.argv]), "draws": len(every.completions),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores", "date": datetime.now(UTC).date().isoformat(),
         "rates": [rates(every, threshold, rng) for threshold in thresholds],
         "quality": quality(every, thresholds[1], rng),
     }  # fmt: skip
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "label-efficiency.md").write_text(markdown(found), encoding="utf-8")
-    (options.out / "label-efficiency.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    plot(found, options.out / "label-efficiency.png")
-    print(markdown(found))
+    page = markdown(found, options.name)
+    (options.out / f"{options.name}.md").write_text(page, encoding="utf-8")
+    (options.out / f"{options.name}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    plot(found, options.out / f"{options.name}.png")
+    print(page)
 
 
 if __name__ == "__main__":

@@ -37,13 +37,49 @@ def test_every_design_gives_a_rate_that_holds(rows: list[dict[str, Any]], design
     truth = sum(row["fails"] for row in rows) / len(rows)
     inside = 0
     for seed in range(20):
-        choice, batch = choose_batch(rows, 300, design, near=0.05, seed=seed)
+        choice, batch = choose_batch(rows, 300, design, near=0.05 if design == "near" else None, seed=seed)
         assert abs(len(batch) - 300) < 80
         assert all(row["failure"] is None and 0 < row["inclusion"] <= 1 for row in batch)
         found = rates_of_batch(labelled(batch), Choice.from_dict(json.loads(json.dumps(choice.to_dict()))))
         assert len(found) == (1 if design == "stratified" else 3)
         inside += all(estimate.contains(truth) for estimate in found)
     assert inside >= 17
+
+
+def test_a_pool_simulated_with_the_seed_of_the_batch_does_not_choose_its_own_labels() -> None:
+    fails = np.random.default_rng(0).random(5000) < 0.02
+    pool = [{"score": 0.02, "fails": bool(one)} for one in fails]
+    for design in ("uniform", "active"):
+        _, batch = choose_batch(pool, 100, design, seed=0)
+        assert sum(row["fails"] for row in batch) < 15
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"chosen": [10_000]}, "must name lines in ascending order, and choose among them"),
+        ({"lines": [3, 2, 1]}, "must name lines in ascending order"),
+        ({"lines": [1, 1, 2]}, "must name lines in ascending order"),
+        ({"lines": [1, 2.5, 3]}, r"lines must be whole numbers from 0, got 2\.5"),
+        ({"lines": [[1], [2], [3]]}, "lines must be a flat list"),
+        ({"chosen": [[1]]}, "chosen must be a flat list"),
+        ({"scores": [0.1, 0.2]}, "scores must have one value for each of the 3 items"),
+        ({"scores": [0.1, 0.2, 2.0]}, r"scores must lie in \[0, 1\]"),
+        ({"inclusion": [0.5, 0.5, 0.0]}, "inclusion must lie in"),
+        ({"strata": [0, 0]}, "strata must have one value for each of the 3 items"),
+        ({"strata": [0, 0, 10**9]}, "strata must be numbers below 3, got 1000000000"),
+        ({"strata": [0, 0, -1]}, "strata must be whole numbers from 0"),
+        ({"floor": "x"}, "must be as it was written"),
+    ],
+)
+def test_a_record_that_somebody_edited_is_refused(change: dict[str, Any], message: str) -> None:
+    record = {
+        "design": "uniform", "floor": 0.5, "chosen": [2], "lines": [1, 2, 3], "scores": [0.1, 0.2, 0.3],
+        "inclusion": [0.5, 0.5, 0.5], "strata": None,
+    }  # fmt: skip
+    assert Choice.from_dict(record).chosen.tolist() == [2]
+    with pytest.raises(DataError, match=message):
+        Choice.from_dict({**record, **change})
 
 
 def test_accepted_texts_alone(rows: list[dict[str, Any]]) -> None:
@@ -76,6 +112,8 @@ def test_refuses_what_cannot_be_chosen(rows: list[dict[str, Any]]) -> None:
         choose_batch(rows, 50, "random")
     with pytest.raises(ConfigError, match="design near needs a threshold"):
         choose_batch(rows, 50, "near")
+    with pytest.raises(ConfigError, match="near must come with the design near, got active"):
+        choose_batch(rows, 50, "active", near=0.5)
     with pytest.raises(NotEnoughDataError, match="must hold at least the 50 texts to label"):
         choose_batch(rows, 50, accepted_below=1e-300)
     with pytest.raises(ConfigError, match="threshold must lie strictly between 0 and 1"):
@@ -105,6 +143,7 @@ def test_from_the_command_line(rows: list[dict[str, Any]], tmp_path: Path) -> No
     assert "prediction-assisted (AIPW), betting" in told.output
     assert "Horvitz-Thompson, betting" in told.output
     assert "  assumes: the labels are right" in told.output
+    assert "Report the first" in told.output
     (tmp_path / "batch.jsonl.design.json").unlink()
     lost = run.invoke(app, ["rate", str(batch)])
     assert isinstance(lost.exception, DataError)

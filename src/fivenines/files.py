@@ -34,6 +34,10 @@ _MEND = {
     errno.EROFS: "The file system is read-only: choose another folder.",
     errno.EACCES: "Allow it, or choose another folder.",
     errno.EPERM: "Allow it, or choose another folder.",
+    errno.ENOENT: "Choose a folder where files can be made.",
+    errno.ENOTDIR: "A part of the path is a file: choose another folder.",
+    errno.EEXIST: "A part of the path is a file: choose another folder.",
+    errno.ENAMETOOLONG: "Choose a shorter name.",
     errno.EIO: "The disk reports a fault: check it before anything else.",
 }
 

@@ -180,6 +180,36 @@ def test_log_likelihood_of_what_cannot_be_read() -> None:
         model.log_likelihood([Snippet("Ana", "lamp " * 60)])
 
 
+@pytest.mark.parametrize("architecture", ["gpt2", "gpt_neox"])
+def test_surprise_is_that_of_a_slow_computation(architecture: str) -> None:
+    model = make(architecture=architecture)
+    pairs = [(PROMPT, "The lamp fell."), ("Ana saw it.", "Then Ana came back to the lamp."), (PROMPT, "No.")]
+    got = model.surprise([Snippet(*pair) for pair in pairs])
+    for found, (prompt, completion) in zip(got, pairs, strict=True):
+        before = model.tokenizer(prompt)["input_ids"]
+        ids = model.tokenizer(f"{prompt} {completion}")["input_ids"]
+        excess = variance = 0.0
+        for place in range(len(before), len(ids)):
+            with torch.inference_mode():
+                logits = model.model(torch.tensor([ids[:place]])).logits[0, -1].double()
+            p = torch.softmax(logits, dim=-1)
+            information = -torch.log(p)
+            entropy = float((p * information).sum())
+            excess += float(information[ids[place]]) - entropy
+            variance += float((p * (information - entropy) ** 2).sum())
+        assert found == pytest.approx(excess / variance**0.5, rel=1e-3, abs=1e-4)
+
+
+def test_a_model_is_not_surprised_by_its_own_draws_but_by_noise(trained: LanguageModel) -> None:
+    model = trained.with_sampling(temperature=1.0, top_p=1.0, stop="eos", max_new_tokens=8)
+    own = [text for text in model.sample([PROMPT] * 400, seed=5) if text.strip()]
+    found = model.surprise([Snippet(PROMPT, text) for text in own])
+    assert abs(found.mean()) < 0.3
+    assert 0.7 < found.std() < 1.4
+    scrambled = [" ".join(reversed(text.split())) for text in own]
+    assert model.surprise([Snippet(PROMPT, text) for text in scrambled]).mean() > found.mean() + 1.0
+
+
 def test_nats_per_word_is_the_mean_over_all_texts() -> None:
     model = make()
     one_by_one = []

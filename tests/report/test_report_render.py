@@ -198,7 +198,7 @@ def test_failures_through_the_filter_are_counted(report: Report) -> None:
     text = Page(render_html(replace(report, evaluation=evaluation))).text.replace("\xa0", " ")
     assert "at least 4.0 nines" in text
     assert "3 failures in 100,000 labelled outputs" in text
-    assert "the failure rate is between 6.2 × 10⁻⁶ and 8.8 × 10⁻⁵." in text
+    assert "the failure rate is between 6.1 × 10⁻⁶ and 8.8 × 10⁻⁵." in text
 
 
 def test_a_narrow_range_of_thresholds_still_has_its_ends_on_the_axis() -> None:

@@ -52,7 +52,7 @@ def test_no_data_is_not_measured_and_never_zero() -> None:
 
 
 def test_zero_failures_are_an_upper_bound() -> None:
-    assert interval_text(failure_rate_exact(0, 1000)) == "at most 0.368%"
+    assert interval_text(failure_rate_exact(0, 1000)) == "at most 0.369%"
 
 
 def test_reduction_without_a_failure_is_a_lower_bound_rounded_down() -> None:

@@ -77,17 +77,25 @@ def test_sixteen_each_is_where_normal_theory_sees_a_doubling() -> None:
     assert successes_needed(2, power=0.5) == 19
 
 
+@pytest.mark.parametrize("level", [0.01, 0.1, 0.5])
+def test_the_point_is_inside_at_low_levels_too(level: float) -> None:
+    for stopped in (False, True):
+        found = attack_cost_exact(1, 100, level, stopped_at_success=stopped)
+        assert found.low <= found.point <= found.high
+
+
 def test_reads_as_it_should() -> None:
     assert attack_cost_exact(4, 104, unit="human minute").line == (
-        "human minutes per confirmed success 26.0 (95%: 10.2 to 95.4, exact Poisson over 104 human minutes, n = 4)"
+        "human minutes per confirmed success 26.0 (95% if successes come at one constant rate: 10.1 to 95.5, exact "
+        "Poisson over 104 human minutes, n = 4)"
     )
     assert attack_rate_exact(1, 2.5, unit="day", stopped_at_success=True).line == (
-        "confirmed successes per day 0.400 (95%: 0.0101 to 1.48, exact Poisson over 2.5 days, "
-        "stopped at a success, n = 1)"
+        "confirmed successes per day 0.400 (95% if successes come at one constant rate: 0.0101 to 1.48, exact "
+        "Poisson over 2.5 days, stopped at a success, n = 1)"
     )
     for found in (attack_rate_exact(3, 10), attack_cost_exact(3, 10), attack_cost_ratio_exact(3, 1, 4, 1)):
         assert not found.approximate
-        assert not found.trusts
+        assert found.trusts == "successes come at one constant rate"
         assert not found.is_failure_rate
         assert Estimate.from_dict(json.loads(json.dumps(found.to_dict(), allow_nan=False))) == found
 

@@ -18,12 +18,13 @@ from fivenines.errors import ConfigError, DataError
 from fivenines.stats import (
     Estimate,
     binomial_p_value,
-    clopper_pearson,
     failure_rate_exact,
     sample_size_exact,
     share_exact,
     zero_failure_sample_size,
 )
+from fivenines.stats.binomial import clopper_pearson
+from fivenines.stats.estimate import percent_text, rounded_outwards
 
 COUNTS = st.integers(1, 10_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
@@ -34,7 +35,7 @@ COUNTS = st.integers(1, 10_000).flatmap(lambda n: st.tuples(st.integers(0, n), s
 def test_reads_as_promised() -> None:
     found = failure_rate_exact(failures=3, n=100_000)
     assert found.line == (
-        "failure rate 3.0e-05 (95%: 6.2e-06 to 8.8e-05, exact binomial, n = 100,000): at least 4.0 nines"
+        "failure rate 3.0e-05 (95%: 6.1e-06 to 8.8e-05, exact binomial, n = 100,000): at least 4.0 nines"
     )
     assert str(found).splitlines() == [found.line, *(f"  assumes: {each}" for each in found.assumptions)]
 
@@ -220,3 +221,38 @@ def test_every_estimate_carries_what_it_rests_on() -> None:
 
 def test_numpy_counts_are_counts() -> None:
     assert failure_rate_exact(np.int64(3), np.int32(10)) == failure_rate_exact(3, 10)
+
+
+# --- what is printed
+
+
+@given(st.floats(-1.0, 1.0, allow_nan=False).filter(lambda x: x == 0 or abs(x) > 1e-300))
+def test_a_printed_end_is_a_bound_too(value: float) -> None:
+    for digits in (None, 2, 3):
+        low, high = (rounded_outwards(value, up=up, digits=digits) for up in (False, True))
+        assert low - 1e-11 * abs(value) <= value <= high + 1e-11 * abs(value)
+        assert abs(high - low) <= 0.11 * abs(value)
+        assert high == 1.0 if value == 1.0 else high < 1.0 or value > 1 - 1e-11
+
+
+def test_ends_are_rounded_outwards_and_no_level_reads_100() -> None:
+    assert "(95%: 0 to 1.1e-04, exact" in failure_rate_exact(0, 35_136).line  # 1.0498e-4
+    assert rounded_outwards(0.05, up=True) == rounded_outwards(0.05, up=False) == 0.05
+    assert rounded_outwards(0.1 + 0.2, up=True) == 0.3  # what a float lost is no part of it
+    assert rounded_outwards(0.99996, up=True) == 0.99996
+    assert rounded_outwards(0.99996, up=False) == 0.999
+    assert rounded_outwards(math.inf, up=True) == math.inf
+    assert [percent_text(level) for level in (0.95, 0.975, 0.99999999)] == ["95", "97.5", "99.999999"]
+
+
+@pytest.mark.parametrize("level", ["0.95", None, [0.95], True])
+def test_a_level_that_is_no_number_is_refused(level: object) -> None:
+    with pytest.raises(ConfigError, match="level must be a number"):
+        failure_rate_exact(0, 10, level)  # type: ignore[arg-type]
+
+
+def test_what_nobody_counts_is_refused() -> None:
+    with pytest.raises(DataError, match=r"n must be at most 1e\+15"):
+        failure_rate_exact(0, 10**18)
+    with pytest.raises(ConfigError, match="max_rate must be at least 1e-12"):
+        zero_failure_sample_size(5e-324)

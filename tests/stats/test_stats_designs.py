@@ -27,6 +27,7 @@ def designs() -> list[Design]:
     return [
         design_uniform(400, 60),
         design_active(SCORES, 60),
+        design_active(SCORES, 60, sharpness=1.0, suspects=np.arange(400) % 20 == 0, suspect_share=0.4),
         design_near_threshold(SCORES, 0.05, 60),
         design_stratified(stratum_numbers(SCORES, [0.01, 0.1]), 60),
     ]
@@ -112,6 +113,27 @@ def test_a_small_stratum_is_taken_whole_and_the_rest_goes_on() -> None:
     assert np.bincount(np.array([0, 0, 1, 1, 1, 1, 1, 1, 1, 1])[design.draw(0)]).tolist() == [2, 6]
 
 
+def test_suspects_get_their_share_of_what_is_not_uniform() -> None:
+    suspects = np.arange(400) < 40
+    design = design_active(np.full(400, 0.01), 50, uniform=0.2, suspects=suspects, suspect_share=0.5)
+    assert design.inclusion[suspects].sum() == pytest.approx(10 * 0.1 + 40 * (0.5 + 0.5 * 0.1))
+    assert design.inclusion[~suspects].sum() == pytest.approx(10 * 0.9 + 40 * 0.5 * 0.9)
+    assert design.name == "active, with suspects"
+    none = design_active(SCORES, 60, suspects=np.zeros(400, bool))
+    assert none.inclusion == pytest.approx(design_active(SCORES, 60).inclusion)
+    sure = design_active(
+        [0.0, 1.0, 0.0, 0.0], 1, suspects=[0, 0, 1, 0], uniform=0.2
+    )  # predictions worth nothing
+    assert sure.inclusion[2] == sure.inclusion.max()
+
+
+def test_sharpness_takes_labels_from_the_safe_many() -> None:
+    flat, sharp = (design_active(SCORES, 40, sharpness=exponent) for exponent in (0.5, 1.0))
+    likely = np.quantile(SCORES, 0.9) < SCORES
+    assert sharp.inclusion[likely].sum() > 1.2 * flat.inclusion[likely].sum()
+    assert sharp.labels == pytest.approx(flat.labels)
+
+
 def test_the_same_seed_draws_the_same() -> None:
     for design in designs():
         assert (design.draw(7) == design.draw(7)).all()
@@ -123,6 +145,16 @@ def test_refuses() -> None:
         design_uniform(10, 11)
     with pytest.raises(ConfigError, match="labels must be positive"):
         design_uniform(0, 1)
+    with pytest.raises(ConfigError, match=r"sharpness must lie in \(0, 2\], got 0"):
+        design_active([0.1, 0.2], 1, sharpness=0)
+    with pytest.raises(ConfigError, match="suspect_share must lie strictly between 0 and 1, got 1"):
+        design_active([0.1, 0.2], 1, suspects=[1, 0], suspect_share=1)
+    with pytest.raises(DataError, match="suspects must have one value for each of the 2 items, got 3"):
+        design_active([0.1, 0.2], 1, suspects=[1, 0, 0])
+    with pytest.raises(
+        ConfigError, match="allocation must be one of proportional, equal, optimal, got neyman"
+    ):
+        design_stratified([0, 1], 2, allocation="neyman")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="uniform must lie in"):
         design_active([0.1, 0.2], 1, uniform=0.0)
     with pytest.raises(DataError, match=r"predictions must lie in \[0, 1\], got 1.5"):

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from scipy import integrate, special, stats
 
 from fivenines.errors import ConfigError, DataError
-from fivenines.stats import Estimate, clopper_pearson
+from fivenines.stats import Estimate
 from fivenines.stats import judges as judges_module
+from fivenines.stats.binomial import clopper_pearson
 from fivenines.stats.judges import failure_rate_corrected
 
 BILLION = 10**9

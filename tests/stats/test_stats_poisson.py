@@ -62,6 +62,13 @@ def test_no_failure_is_no_rate_of_zero_and_the_point_is_inside() -> None:
     assert seen.low < seen.point < seen.high
 
 
+@pytest.mark.parametrize("scale", [1e-200, 1e200])
+def test_the_scale_of_weights_does_not_matter(scale: float) -> None:
+    failed, weights = [1, 1, 0, 0, 0, 0, 0, 0], np.array([1.0, 3.0, 1.0, 2.0, 2.0, 5.0, 1.0, 1.0])
+    found, other = (failure_rate_poisson(failed, weights * by, 5.0 * by) for by in (1.0, scale))
+    assert (other.low, other.high) == pytest.approx((found.low, found.high), rel=1e-12)
+
+
 def test_narrower_than_betting_with_some_failures() -> None:
     rng = np.random.default_rng(0)
     weights, failed = rng.uniform(0.1, 3.0, 3000), rng.random(3000) < 0.02

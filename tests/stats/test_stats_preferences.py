@@ -228,6 +228,7 @@ def test_p_value_agrees_with_the_interval(values: list[float], rejected: int, li
 @given(st.lists(HALVES, max_size=30), st.integers(1, 99), st.floats(0.3, 0.49))
 @settings(max_examples=60, deadline=None)
 def test_p_value_is_monotone(values: list[float], rejected: int, limit: float) -> None:
+    values = values[: rejected - 1]  # judged pairs are pairs whose first draw was rejected
     p = quality_no_worse_p_value(rejected, 100, values, limit)
     assert 0.0 <= p <= 1.0
     assert quality_no_worse_p_value(rejected, 100, [*values, 1.0], limit) <= p * (1 + 1e-9)
@@ -477,11 +478,22 @@ def test_a_million_items_in_two_seconds() -> None:
         ),
         (lambda: preference_difference([2], [1.0]), "same must be 0 or 1, or booleans, got 2"),
         (lambda: quality_no_worse_p_value(4, 3, []), "rejected_first must not exceed the 3 prompts"),
-        (lambda: quality_no_worse_p_value(0, 3, [1.0]), "preferences need a rejected first draw"),
+        (
+            lambda: quality_no_worse_p_value(0, 3, [1.0]),
+            "preferences must not exceed the 0 rejected first draws",
+        ),
+        (
+            lambda: quality_no_worse_p_value(2, 3, [1.0] * 3),
+            "must not exceed the 2 rejected first draws, got 3",
+        ),
+        (
+            lambda: preference_coupled_by(30, lambda level: preference_exact([1.0] * 31, level), n=100),
+            "preferences must not exceed the 30 rejected first draws, got 31",
+        ),
         (lambda: quality_no_worse_p_value(1, 3, [-0.1]), r"preferences must lie in \[0, 1\]"),
         (
             lambda: preference_coupled_by([0], lambda level: preference_exact([1.0], level)),
-            "preferences need a rejected first draw",
+            "preferences must not exceed the 0 rejected first draws",
         ),
     ],
 )

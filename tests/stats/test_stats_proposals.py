@@ -353,6 +353,10 @@ def test_broken_draws_are_refused(
         failure_rate_importance(failed, target, proposal, share)
 
 
+def test_equal_weights_teach_no_control() -> None:
+    assert control_coefficient([1] * 8 + [0] * 22, [-5.0] * 30, [-6.0] * 30, 0.5) == 0.0
+
+
 def test_broken_settings_are_refused() -> None:
     with pytest.raises(ConfigError, match="level must lie strictly between 0 and 1, got 95"):
         failure_rate_importance([1], [0.0], [0.0], 0.5, 95)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
 from fivenines.errors import DataError
-from fivenines.stats import preference_coupled, preference_exact, quality_box
+from fivenines.stats import preference_coupled, preference_exact
+from fivenines.stats.quality import quality_box
 
 PREFERENCES = st.lists(st.sampled_from([0.0, 0.5, 1.0]), max_size=30)
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import special
 from scipy import stats as scipy_stats
 from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -68,6 +69,33 @@ def test_average_precision_covers_about_its_large_sample_value() -> None:
     assert covered / rounds >= 0.95 - 3 * math.sqrt(0.95 * 0.05 / rounds)
 
 
+def test_average_precision_covers_where_the_number_of_failures_is_random() -> None:
+    rng, rounds, covered = np.random.default_rng(13), 100, 0
+    many = rng.random(400_000) < 0.5
+    truth = average_precision_score(many, rng.normal(size=many.size) + 0.5 * many)
+    for seed in range(rounds):
+        failed = rng.random(400) < 0.5
+        found = average_precision(failed, rng.normal(size=400) + 0.5 * failed, seed=seed)
+        covered += found.contains(truth)
+    assert covered / rounds >= 0.95 - 3 * math.sqrt(0.95 * 0.05 / rounds)
+    equal = average_precision(
+        [1] * 5 + [0] * 195, [0.0] * 200
+    )  # no ranking at all: the share, which is uncertain
+    assert equal.low < equal.point == 0.025 < equal.high
+
+
+def test_clusters_without_a_failure_are_no_degrees_of_freedom() -> None:
+    """Failures in three of 20 clusters: the reach is that of t with two degrees, as two levels tell."""
+    rng = np.random.default_rng(14)
+    clusters = np.repeat(np.arange(20), 10)
+    failed = (clusters < 3) & (rng.random(200) < 0.5)
+    scores = rng.normal(size=200) + failed
+    wide, narrow = (auroc(failed, scores, clusters=clusters, level=level) for level in (0.95, 0.5))
+    reaches = [special.logit(one.high) - special.logit(one.point) for one in (wide, narrow)]
+    degrees = scipy_stats.t(2)
+    assert reaches[0] / reaches[1] == pytest.approx(degrees.ppf(0.975) / degrees.ppf(0.75), rel=1e-6)
+
+
 def test_clusters_cover_where_items_of_a_book_are_alike() -> None:
     """Each book shifts all its scores; taking items as independent covers far too seldom."""
     rng, rounds, covered, naive = np.random.default_rng(4), 40, 0, 0
@@ -107,8 +135,15 @@ def test_broken_input_is_refused(kind: type[Exception], message: str, arguments:
 
 
 def test_broken_clusters_are_refused() -> None:
-    with pytest.raises(NotEnoughDataError, match="clusters must be at least two"):
-        auroc([1, 0], [0.2, 0.1], clusters=["a", "a"])
+    for measure in (auroc, average_precision):
+        with pytest.raises(NotEnoughDataError, match="clusters must hold a failure in at least two"):
+            measure([1, 0], [0.2, 0.1], clusters=["a", "a"])
+        with pytest.raises(NotEnoughDataError, match="clusters must hold a failure in at least two"):
+            measure([1, 1, 0, 0], [0.9, 0.1, 0.5, 0.4], clusters=[1, 1, 1, 2])
+        with pytest.raises(NotEnoughDataError, match="clusters must hold a non-failure in at least two"):
+            measure([1, 1, 0, 0], [0.9, 0.1, 0.5, 0.4], clusters=[1, 2, 1, 1])
+        with pytest.raises(DataError, match="clusters must all be numbers, or all be names"):
+            measure([1, 1, 0, 0], [0.9, 0.1, 0.5, 0.4], clusters=np.array(["a", None, "b", "c"], object))
     with pytest.raises(DataError, match="clusters must have one for each of 2 items"):
         auroc([1, 0], [0.2, 0.1], clusters=["a"])
 

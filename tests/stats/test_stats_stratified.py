@@ -12,7 +12,7 @@ from scipy import optimize
 
 from fivenines.errors import ConfigError, DataError
 from fivenines.stats import betting as betting_module
-from fivenines.stats import clopper_pearson
+from fivenines.stats.binomial import clopper_pearson
 from fivenines.stats.stratified import failure_rate_stratified
 
 STRATA = st.lists(

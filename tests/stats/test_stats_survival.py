@@ -17,7 +17,8 @@ from scipy import stats as scipy_stats
 from statsmodels.duration.survfunc import SurvfuncRight
 
 from fivenines.errors import ConfigError, DataError
-from fivenines.stats import Estimate, clopper_pearson
+from fivenines.stats import Estimate
+from fivenines.stats.binomial import clopper_pearson
 from fivenines.stats.survival import SurvivalCurve, _BetaProduct, survival_curve
 
 ATTEMPTS = st.lists(st.tuples(st.integers(1, 12), st.booleans()), min_size=1, max_size=40)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -120,6 +119,8 @@ def _named(options: Mapping[str, object]) -> list[str]:
 
 def _check_goal(folder: Path | None, goals: Sequence[str], given: Sequence[str]) -> None:
     """One goal, and only the options that go with it."""
+    if "--expect" in given and "--attack-ratio" in goals:
+        raise ConfigError(sentence("--expect", "must come with --below or --quality", "--attack-ratio"))
     if folder is None and len(goals) != 1:
         must = "needs a task's folder, or one of --below, --quality and --attack-ratio"
         raise ConfigError(sentence("plan", must, " and ".join(goals) or "none"))
@@ -146,7 +147,10 @@ def _rate_plans(
     explained: float,
 ) -> list[Plan]:
     from fivenines.stats import planning
+    from fivenines.stats.binomial import LEAST_RATE
 
+    if 0.0 < below < LEAST_RATE:
+        raise ConfigError(sentence("--below", f"must be at least {LEAST_RATE:g}", below))
     expected = 0.0 if expect is None else expect
     bound, oversampled = unequal
     if not oversampled > 0.0:
@@ -348,8 +352,6 @@ def _print_notes(console: Console, notes: Sequence[str]) -> None:
 
 
 def _outwards(bound: float, *, up: bool) -> str:
-    """A bound in two digits that is still a bound: rounded up if it is an upper one, else down."""
-    if not 0.0 < bound < 1.0:
-        return f"{bound:g}"
-    unit = 10.0 ** (math.floor(math.log10(bound)) - 1)
-    return f"{(math.ceil if up else math.floor)(round(bound / unit, 6)) * unit:.2g}"
+    from fivenines.stats.estimate import rounded_outwards
+
+    return f"{rounded_outwards(bound, up=up, digits=2):.4g}"

@@ -75,8 +75,14 @@ def rate(
         then = "Keep it with the batch: without the chances there is no rate."
         raise DataError(sentence(str(beside), "must lie beside the batch", "no such file", then))
     choice = Choice.from_dict(read_json(beside))
-    for estimate in rates_of_batch([row for _, row in read_jsonl(batch)], choice, level):
+    found = rates_of_batch([row for _, row in read_jsonl(batch)], choice, level)
+    for estimate in found:
         typer.echo(str(estimate))
+    if len(found) > 1:
+        typer.echo(
+            "Report the first, unless another was chosen before the labels were seen: the best-looking of "
+            f"{len(found)} intervals no longer holds at {100 * level:g}%."
+        )
 
 
 def _beside(batch: Path) -> Path:

@@ -14,6 +14,7 @@ from fivenines.filtering import FilterStats
 from fivenines.pipeline.labelling import WHY, Waiting
 from fivenines.pipeline.status import Status
 from fivenines.stats import Estimate
+from fivenines.stats.estimate import rounded_outwards
 from fivenines.task import Task
 
 __all__ = ["print_cost", "print_outcome", "print_status", "print_waiting"]
@@ -94,14 +95,16 @@ def _report(task: Task) -> str:
     return str(task.folder / "runs" / "report" / "report.html")
 
 
-def interval(estimate: Mapping[str, Any] | None, form: str = ".2g") -> str:
+def interval(estimate: Mapping[str, Any] | None, digits: int = 2) -> str:
     """``point (low to high)`` of an estimate read from JSON, or that it was not measured."""
     if estimate is None:
         return "not measured"
     one = Estimate.from_dict(dict(estimate))
-    if math.isnan(one.point):
-        return f"not known ({one.low:{form}} to {one.high:{form}})"
-    return f"{one.point:{form}} ({one.low:{form}} to {one.high:{form}})"
+    low, high = (
+        rounded_outwards(end, up=up, digits=digits) for end, up in ((one.low, False), (one.high, True))
+    )
+    point = "not known" if math.isnan(one.point) else f"{one.point:.{digits}g}"
+    return f"{point} ({low:.{digits}g} to {high:.{digits}g})"
 
 
 def print_summary(console: Console, evaluation: Mapping[str, Any]) -> None:
@@ -120,9 +123,9 @@ def print_summary(console: Console, evaluation: Mapping[str, Any]) -> None:
         ("at least", lambda c: _nines(c["filtered_failure_rate"])),
         ("true rate, unfiltered", lambda c: _truth(c, "unfiltered_failure_rate")),
         ("true rate, filtered", lambda c: _truth(c, "filtered_failure_rate")),
-        ("quality (0.5: as unfiltered)", lambda c: interval(c["quality"], ".3f")),
-        ("acceptance of a draw", lambda c: interval(c["acceptance"], ".3f")),
-        ("draws per output", lambda c: interval(c["draws_per_output"], ".2f")),
+        ("quality (0.5: as unfiltered)", lambda c: interval(c["quality"], 3)),
+        ("acceptance of a draw", lambda c: interval(c["acceptance"], 3)),
+        ("draws per output", lambda c: interval(c["draws_per_output"], 3)),
         ("abstentions", lambda c: f"{c['counts']['abstentions']:,} of {c['counts']['prompts']:,}"),
         ("outputs per second", lambda c: f"{c['outputs_per_second']:,.0f}"),
     ]

@@ -16,17 +16,19 @@ from numpy.typing import NDArray
 from fivenines.errors import ConfigError, DataError, NotEnoughDataError, sentence
 from fivenines.stats import Estimate
 from fivenines.stats.assisted import (
+    POOL,
     failure_rate_assisted,
     failure_rate_hajek,
     failure_rate_horvitz_thompson,
 )
-from fivenines.stats.checks import check_rate
+from fivenines.stats.checks import check_rate, probability_array, value_array
 from fivenines.stats.designs import (
     Design,
     design_active,
     design_near_threshold,
     design_stratified,
     design_uniform,
+    log_odds,
     stratum_numbers,
 )
 from fivenines.stats.stratified import failure_rate_stratified
@@ -35,6 +37,8 @@ __all__ = ["Choice", "DesignName", "choose_batch", "rates_of_batch"]
 
 DesignName = Literal["active", "uniform", "near", "stratified"]
 _STRATA = 5
+_EDGE = 1e-12
+_LARGEST = 2**53  # the whole numbers that a float holds
 
 Row = Mapping[str, Any]
 
@@ -69,18 +73,22 @@ class Choice:
             DataError: a key is missing, or values that no design could have.
         """
         try:
-            strata = None if data["strata"] is None else np.asarray(data["strata"], dtype=np.intp)
-            inclusion = np.asarray(data["inclusion"], dtype=np.float64)
+            lines = _whole(data["lines"], "lines")
+            chosen = _whole(data["chosen"], "chosen")
+            scores = probability_array(data["scores"], "scores", lines.size)
+            inclusion = value_array(data["inclusion"], "inclusion", lines.size)
+            strata = None if data["strata"] is None else _whole(data["strata"], "strata", lines.size)
+            if strata is not None and strata.max(initial=0) >= lines.size:
+                raise DataError(sentence("strata", f"must be numbers below {lines.size}", int(strata.max())))
             design = Design(inclusion, float(data["floor"]), str(data["design"]), strata)
-            lines, scores = np.asarray(data["lines"], np.int64), np.asarray(data["scores"], np.float64)
-            chosen = np.asarray(data["chosen"], np.int64)
         except (KeyError, TypeError, ValueError) as wrong:
             raise DataError(
                 sentence("the record of a batch", "must be as it was written", str(wrong))
             ) from wrong
-        if not lines.shape == scores.shape == inclusion.shape:
-            got = f"{lines.size} lines, {scores.size} scores, {inclusion.size} probabilities"
-            raise DataError(sentence("the record of a batch", "must have one of each for a line", got))
+        if (np.diff(lines) <= 0).any() or (np.diff(chosen) <= 0).any() or not np.isin(chosen, lines).all():
+            then = "Take the file that fivenines sample wrote."
+            must = "must name lines in ascending order, and choose among them"
+            raise DataError(sentence("the record of a batch", must, "others", then))
         return cls(lines, scores, design, chosen)
 
 
@@ -111,7 +119,7 @@ def choose_batch(
     Raises:
         DataError: a line without a score or with one outside [0, 1].
         NotEnoughDataError: nothing to choose from, or fewer lines than labels.
-        ConfigError: an unknown design, or "near" without a threshold.
+        ConfigError: an unknown design, "near" without a threshold, or a threshold for it with another design.
     """
     line = np.arange(1, len(rows) + 1) if numbers is None else np.asarray(numbers, dtype=np.int64)
     scores = _scores(rows, line, missing_allowed=accepted_below is not None)
@@ -121,9 +129,9 @@ def choose_batch(
     if kept.size < labels:
         message = sentence("the pool", f"must hold at least the {labels} texts to label", int(kept.size))
         raise NotEnoughDataError(message, labels - int(kept.size))
-    design = _design(scores[kept], labels, name, accepted_below if near is None else near, uniform)
-    rng = np.random.default_rng(seed)
-    taken = design.draw(rng)
+    design = _design(scores[kept], labels, name, near, accepted_below, uniform)
+    taken = design.draw(seed)
+    order = np.random.default_rng([seed, 1]).permutation(taken)
     batch = [
         {
             **rows[kept[place]],
@@ -131,7 +139,7 @@ def choose_batch(
             "inclusion": float(design.inclusion[place]),
             "failure": None,
         }
-        for place in rng.permutation(taken)
+        for place in order
     ]
     return Choice(line[kept], scores[kept], design, line[kept[taken]]), batch
 
@@ -155,13 +163,23 @@ def rates_of_batch(batch: Sequence[Row], choice: Choice, level: float = 0.95) ->
         sizes = np.bincount(design.strata)
         n = np.bincount(design.strata[place], minlength=sizes.size)
         k = np.bincount(design.strata[place], weights=failed, minlength=sizes.size)
-        return [failure_rate_stratified(k, n, sizes / sizes.sum(), level)]
+        found = failure_rate_stratified(k, n, sizes / sizes.sum(), level)
+        return [found.named(found.what, POOL)]
     pi = design.inclusion[place]
     return [
         failure_rate_assisted(design, choice.scores, place, failed, level),
         failure_rate_hajek(failed, pi, design.floor, level),
         failure_rate_horvitz_thompson(failed, pi, choice.lines.size, design.floor, level),
     ]
+
+
+def _whole(values: Any, name: str, n: int | None = None) -> NDArray[np.int64]:
+    """Whole numbers from 0, shape (n,)."""
+    array = value_array(values, name, n)
+    wrong = array[(array < 0) | (array != np.floor(array)) | (array > _LARGEST)]
+    if wrong.size:
+        raise DataError(sentence(name, "must be whole numbers from 0", float(wrong[0])))
+    return array.astype(np.int64)
 
 
 def _check_whole(lines: NDArray[np.int64], choice: Choice) -> None:
@@ -179,8 +197,16 @@ def _check_whole(lines: NDArray[np.int64], choice: Choice) -> None:
 
 
 def _design(
-    scores: NDArray[np.float64], labels: int, name: str, threshold: float | None, uniform: float
+    scores: NDArray[np.float64],
+    labels: int,
+    name: str,
+    near: float | None,
+    accepted_below: float | None,
+    uniform: float,
 ) -> Design:
+    if near is not None and name != "near":
+        raise ConfigError(sentence("near", "must come with the design near", name))
+    threshold = accepted_below if near is None else near
     if name == "uniform":
         return design_uniform(scores.size, labels)
     if name == "active":
@@ -191,8 +217,7 @@ def _design(
         return design_near_threshold(scores, threshold, labels, uniform=uniform)
     if name != "stratified":
         raise ConfigError(sentence("design", f"must be one of {', '.join(get_args(DesignName))}", name))
-    tiny = 1e-12
-    odds = np.log(np.maximum(scores, tiny)) - np.log(np.maximum(1 - scores, tiny))
+    odds = log_odds(np.clip(scores, _EDGE, 1 - _EDGE))  # a score of 0 must not stretch the strata
     edges = np.unique(np.linspace(odds.min(), odds.max(), _STRATA + 1)[1:-1])
     strata = np.unique(stratum_numbers(odds, edges), return_inverse=True)[1]  # those that hold anything
     return design_stratified(strata, labels)
@@ -221,6 +246,6 @@ def _answer(row: Row) -> bool:
 
 def _line(row: Row) -> int:
     line = row.get("line")
-    if isinstance(line, bool) or not isinstance(line, int):
+    if isinstance(line, bool) or not isinstance(line, int) or not 0 <= line <= _LARGEST:
         raise DataError(sentence("a line of the batch", "must keep its number in `line`", line))
     return line

@@ -14,13 +14,13 @@ from fivenines.evaluate.rates import reused_rate
 from fivenines.evaluate.tally import Tally
 from fivenines.stats import (
     Estimate,
-    clopper_pearson,
     failure_rate_exact,
     preference_exact,
-    quality_box,
     ratio_bounded,
     share_exact,
 )
+from fivenines.stats.binomial import clopper_pearson
+from fivenines.stats.quality import quality_box
 
 __all__ = ["CurvePoint", "curve", "curve_thresholds"]
 

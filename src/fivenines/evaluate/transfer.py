@@ -14,6 +14,7 @@ from fivenines.errors import ConfigError, DataError, NotEnoughDataError, sentenc
 from fivenines.records import Severity
 from fivenines.stats import Estimate, failure_rate_exact
 from fivenines.stats.checks import check_level
+from fivenines.stats.estimate import rounded_outwards
 from fivenines.stats.reliability import failure_rate_unlike
 from fivenines.threshold import Threshold, fixed_threshold
 
@@ -22,6 +23,7 @@ __all__ = ["ALL_ATTACKS", "ALL_CLASSIFIERS", "Transfer", "TransferCell", "transf
 ALL_ATTACKS = "all attacks"
 ALL_CLASSIFIERS = "all classifiers"
 
+_CHOSEN = "the thresholds were chosen without these failures"
 _DRAWN = "the failures of an attack set are independent draws of what that attack finds"
 _CONFIRMED = "the labels that confirm them are right"
 _POOLED = "each attack set counts by how many failures it holds"
@@ -57,7 +59,11 @@ class TransferCell:
     def __str__(self) -> str:
         rate = self.miss_rate
         point = "unknown" if math.isnan(rate.point) else f"{_percent(rate.point)}%"
-        return f"{self.passed:,}/{self.failures:,} {point} ({_percent(rate.low)} to {_percent(rate.high)})"
+        low, high = (
+            _percent(rounded_outwards(end, up=up, digits=3))
+            for end, up in ((rate.low, False), (rate.high, True))
+        )
+        return f"{self.passed:,}/{self.failures:,} {point} ({low} to {high})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +151,8 @@ def transfer(
 
     Raises:
         NotEnoughDataError: no classifier, or no attack set.
-        DataError: classifiers that do not score the same sets or as many failures, scores outside [0, 1].
+        DataError: classifiers that do not score the same sets or as many failures, scores outside [0, 1], an unknown
+            severity.
         ConfigError: a missing threshold or one outside [0, 1], a name that is taken, a bad level.
     """
     check_level(level)
@@ -197,7 +204,7 @@ def _row(
         mixed = attack == ALL_ATTACKS
         exact = failure_rate_unlike if mixed else failure_rate_exact
         rate = exact(int(passed.sum()), passed.size, level, what="miss rate")
-        assumed = (*notes, *((_POOLED,) if mixed else ()), _DRAWN, _CONFIRMED)
+        assumed = (*notes, *((_POOLED,) if mixed else ()), _DRAWN, _CHOSEN, _CONFIRMED)
         yield TransferCell(
             classifier,
             attack,
@@ -259,6 +266,10 @@ def _egregious(
         if len(given) != values.size:
             must = f"must be one for each of the {values.size} failures"
             raise DataError(sentence(f"severities of {attack}", must, len(given)))
+        wrong = [one for one in given if one is not None and one not in set(Severity)]
+        if wrong:
+            must = f"must be of {', '.join(Severity)}, or None"
+            raise DataError(sentence(f"severities of {attack}", must, str(wrong[0])))
         kept[attack] = np.array([severity == Severity.EGREGIOUS for severity in given], dtype=np.bool_)
     return kept
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Self
@@ -35,6 +35,7 @@ __all__ = ["LanguageModel", "LanguageModelConfig", "SamplingConfig"]
 
 KIND = "language model"
 _LOGITS_AT_ONCE = 2**25  # numbers: 128 MB in float32
+_TINY = 1e-12  # variance of what had no choice
 
 
 class LanguageModel:
@@ -193,17 +194,49 @@ class LanguageModel:
         Raises DataError for an empty completion or prompt, ModelError for a completion longer than the
         context.
         """
+        out = np.zeros(len(snippets))
+        for rows, batch in self._charged(snippets):
+            out[rows] = self._likelihoods(batch).sum(dim=-1).cpu().numpy()
+        return out
+
+    @torch.inference_mode()
+    def surprise(self, snippets: Sequence[Snippet]) -> NDArray[np.float64]:
+        """How odd a completion is for the model, shape (n,): its surprise in standard deviations of what is expected.
+
+        sum_t (-log p_t - H_t) / sqrt(sum_t V_t) over its tokens, with the entropy H_t of the next token and the
+        variance V_t of its -log p. For draws of the model at temperature 1 the terms are martingale differences, so
+        that it has about mean 0 and variance 1; the idea is that of the typical set (Nalisnick et al., arXiv
+        1906.02994). Of two accepted texts the odder is the one to doubt: classifiers err where their training data
+        hold nothing alike.
+
+        Raises as :meth:`log_likelihood`.
+        """
+        self.model.train(False)
+        out = np.zeros(len(snippets))
+        for rows, batch in self._charged(snippets):
+            batch = to_device(batch, self.model.device)
+            logits = self.model(input_ids=batch["input_ids"], use_cache=False).logits[:, :-1].float()
+            labels = batch["labels"][:, 1:]
+            log_p = logits.log_softmax(dim=-1)  # (n, t - 1, vocabulary)
+            p, charged = log_p.exp(), labels != IGNORE
+            entropy = -(p * log_p).sum(dim=-1)
+            variance = (p * log_p.square()).sum(dim=-1) - entropy.square()
+            excess = -log_p.gather(-1, labels.clamp_min(0).unsqueeze(-1)).squeeze(-1) - entropy
+            sums = [(each * charged).sum(dim=-1).double() for each in (excess, variance)]
+            out[rows] = (sums[0] / sums[1].clamp_min(_TINY).sqrt()).cpu().numpy()
+        return out
+
+    def _charged(self, snippets: Sequence[Snippet]) -> Iterator[tuple[NDArray[np.intp], Batch]]:
+        """Rows and their batch, in which the tokens of the completions alone are charged."""
         found = continued(self.tokenizer, snippets)
         texts = [self._fitting(snippet, *pair) for snippet, pair in zip(snippets, found, strict=True)]
-        out = np.zeros(len(snippets))
         for rows in plan_batches([len(ids) for ids, _ in texts], max_tokens=self.tokens_at_once()):
             ids = pad([texts[i][0] for i in rows], 0)  # on the right, where a causal model does not look
             labels = ids.clone()
             for row, i in enumerate(rows):
                 labels[row, : texts[i][1]] = IGNORE
                 labels[row, len(texts[i][0]) :] = IGNORE
-            out[rows] = self._likelihoods({"input_ids": ids, "labels": labels}).sum(dim=-1).cpu().numpy()
-        return out
+            yield rows, {"input_ids": ids, "labels": labels}
 
     def _fitting(self, snippet: Snippet, ids: list[int], before: int) -> tuple[list[int], int]:
         """The tokens of a snippet and how many of them are the prompt's, cut on the left to the context."""

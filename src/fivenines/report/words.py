@@ -11,6 +11,7 @@ import math
 import unicodedata
 
 from fivenines.stats import Estimate
+from fivenines.stats.estimate import percent_text, rounded_outwards
 
 __all__ = [
     "NOT_MEASURED",
@@ -98,13 +99,14 @@ def interval_text(estimate: Estimate | None, as_share: bool = True) -> str:
     if estimate is None:
         return ""
     show = rate_text if estimate.is_failure_rate else share_text if as_share else number_text
+    low, high = rounded_outwards(estimate.low, up=False), rounded_outwards(estimate.high, up=True)
     if estimate.n == 0 and math.isnan(estimate.point):
         return ""
     if estimate.point == 0.0 and estimate.low <= 0.0:
-        return f"at most {show(estimate.high)}"
+        return f"at most {show(high)}"
     if math.isinf(estimate.high):
-        return f"at least {show(estimate.low)}"
-    return f"{show(estimate.low)} to {show(estimate.high)}"
+        return f"at least {show(low)}"
+    return f"{show(low)} to {show(high)}"
 
 
 def fold_text(fold: Estimate | None) -> tuple[str, str]:
@@ -117,22 +119,15 @@ def fold_text(fold: Estimate | None) -> tuple[str, str]:
         return NOT_MEASURED, ""
     if fold.low <= 0 and math.isinf(fold.high):
         return "not known", "no failure on either side"
-    low = number_text(_rounded_down(fold.low))
+    low = number_text(rounded_outwards(fold.low, up=False, digits=2))
     if math.isinf(fold.high) or not math.isfinite(fold.point):
         return f"at least {low}‑fold", ""
-    return f"{number_text(fold.point)}‑fold", f"{low} to {number_text(fold.high)}"
-
-
-def _rounded_down(value: float, digits: int = 2) -> float:
-    if not value > 0:
-        return 0.0
-    step = 10.0 ** (math.floor(math.log10(value)) - digits + 1)
-    return math.floor(value / step * (1 + 1e-12)) * step
+    return f"{number_text(fold.point)}‑fold", f"{low} to {number_text(rounded_outwards(fold.high, up=True))}"
 
 
 def level_text(estimate: Estimate) -> str:
     """The level of an interval in percent: "95%"."""
-    return f"{100 * estimate.level:.6g}%"
+    return f"{percent_text(estimate.level)}%"
 
 
 def is_exact(estimate: Estimate) -> bool:

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from fivenines.stats.attack_cost import attempt_totals as attempt_totals
     from fivenines.stats.attack_cost import successes_needed as successes_needed
     from fivenines.stats.binomial import binomial_p_value as binomial_p_value
-    from fivenines.stats.binomial import clopper_pearson as clopper_pearson
     from fivenines.stats.binomial import failure_rate_exact as failure_rate_exact
     from fivenines.stats.binomial import sample_size_exact as sample_size_exact
     from fivenines.stats.binomial import share_exact as share_exact
@@ -67,7 +66,6 @@ if TYPE_CHECKING:
     from fivenines.stats.proposals import proposal_check as proposal_check
     from fivenines.stats.quality import preference_coupled as preference_coupled
     from fivenines.stats.quality import preference_exact as preference_exact
-    from fivenines.stats.quality import quality_box as quality_box
     from fivenines.stats.ranking import auroc as auroc
     from fivenines.stats.ranking import average_precision as average_precision
     from fivenines.stats.reliability import calibration_curve as calibration_curve
@@ -97,7 +95,6 @@ _HOMES = {
     "binomial_p_value": "binomial",
     "calibration_curve": "reliability",
     "calibration_error": "reliability",
-    "clopper_pearson": "binomial",
     "control_coefficient": "proposals",
     "design_active": "designs",
     "design_near_threshold": "designs",
@@ -131,7 +128,6 @@ _HOMES = {
     "preference_stratified": "preferences",
     "preference_weighted": "preferences",
     "proposal_check": "proposals",
-    "quality_box": "quality",
     "quality_no_worse_p_value": "preferences",
     "rater_effect": "preferences",
     "ratio_bounded": "weighted",

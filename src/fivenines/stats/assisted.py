@@ -49,7 +49,7 @@ __all__ = [
 _STRANGE = 1e-6  # chance of a number of labels below which it is not the design's
 _COINS = "each item was labelled by a coin of its own, with the probability that is given"
 _ANSWERED = "every item that was drawn has its label: none was left out, whatever it was"
-_POOL = "the pool is a sample of independent draws from the distribution that the rate speaks of"
+POOL = "the pool is a sample of independent draws from the distribution that the rate speaks of"
 
 
 def failure_rate_horvitz_thompson(
@@ -82,7 +82,7 @@ def failure_rate_horvitz_thompson(
     x = np.append(f / pi, 0.0)
     counts = np.append(np.ones(pi.size), float(size - pi.size))
     items = Items(x, np.ones(x.size), 1.0 / floor, 1.0, "mean", counts=counts)
-    found = bounded_estimate(items, level, what, (_COINS, _ANSWERED, _floor_note(floor), _POOL, LABELS))
+    found = bounded_estimate(items, level, what, (_COINS, _ANSWERED, _floor_note(floor), POOL, LABELS))
     return replace(found, method="Horvitz-Thompson, betting", n=pi.size)
 
 
@@ -100,7 +100,7 @@ def failure_rate_hajek(
     pi = _inclusion(inclusion, floor)
     found = failure_rate_weighted(failed, 1.0 / pi, 1.0 / floor, level, what=what)
     return replace(
-        found, method="Hajek, betting", assumptions=(_COINS, _ANSWERED, _floor_note(floor), _POOL, LABELS)
+        found, method="Hajek, betting", assumptions=(_COINS, _ANSWERED, _floor_note(floor), POOL, LABELS)
     )
 
 
@@ -138,7 +138,7 @@ def failure_rate_assisted(
     )  # of what could have come; known before the labels
     items = Items(z, np.ones(z.size), 1.0 / design.floor, 1.0, "mean", floor)
     note = "the predictions were made without these labels (they need not be good)"
-    assumptions = (_COINS, _ANSWERED, _floor_note(design.floor), note, _POOL, LABELS)
+    assumptions = (_COINS, _ANSWERED, _floor_note(design.floor), note, POOL, LABELS)
     found = bounded_estimate(items, level, what, assumptions)
     point = found.point if math.isnan(found.point) else max(found.point, 0.0)
     return replace(found, point=point, method="prediction-assisted (AIPW), betting", n=n)
@@ -165,7 +165,7 @@ def pseudo_outcomes(
 
 def _nothing(level: float, what: str, method: str, floor: float) -> Estimate:
     """Of no label: the full width, whatever the predictions say."""
-    assumptions = (_COINS, _ANSWERED, _floor_note(floor), _POOL, LABELS)
+    assumptions = (_COINS, _ANSWERED, _floor_note(floor), POOL, LABELS)
     return Estimate(math.nan, 0.0, 1.0, check_level(level), 0, method, assumptions, what)
 
 

@@ -37,6 +37,7 @@ __all__ = [
 ENOUGH_SUCCESSES = 16  # on each side, where 1.96 sqrt(1/16 + 1/16) = log 2
 CONFIRMED = "a success is one that a label confirmed, and the labels are right"
 EXPOSURE = "the exposure is that of all attempts: successful, failed and given up"
+_ONE_RATE = "successes come at one constant rate"
 GIVEN_UP = "attempts were given up without looking at how near they were to a success"
 _BY_DESIGN = (
     "the work ended without looking at its successes: its exposure was fixed beforehand, or the number of "
@@ -126,7 +127,8 @@ def attack_rate_exact(
         ConfigError: ``level`` is not strictly between 0 and 1, or ``unit`` is empty.
 
     >>> print(attack_rate_exact(3, 4_000).line)
-    confirmed successes per query 7.5e-04 (95%: 1.5e-04 to 0.00219, exact Poisson over 4,000 queries, n = 3)
+    confirmed successes per query 7.5e-04 (95% if successes come at one constant rate: 1.5e-04 to 0.00220, exact \
+Poisson over 4,000 queries, n = 3)
     """
     k, spent = count(successes, "successes"), _exposure(exposure, "exposure")
     tail = (1.0 - check_level(level)) / 2
@@ -145,9 +147,12 @@ def attack_rate_exact(
     )
     what = f"confirmed successes per {unit}"
     if spent == 0.0:
-        return Estimate(math.nan, 0.0, math.inf, level, 0, method, assumptions, what)
+        return Estimate(math.nan, 0.0, math.inf, level, 0, method, assumptions, what, trusts=_ONE_RATE)
     low, high = _poisson_bounds(k, tail, stopped_at_success)
-    return Estimate(k / spent, low / spent, high / spent, level, k, method, assumptions, what)
+    low, high = min(low, k), max(high, k)  # at a level near 0 the quantiles may leave out the point
+    return Estimate(
+        k / spent, low / spent, high / spent, level, k, method, assumptions, what, trusts=_ONE_RATE
+    )
 
 
 def attack_cost_exact(
@@ -167,13 +172,14 @@ def attack_cost_exact(
         ConfigError: as :func:`attack_rate_exact`.
 
     >>> print(attack_cost_exact(0, 600, unit="human minute").line)
-    human minutes per confirmed success unknown (95%: 163 to inf, exact Poisson over 600 human minutes, n = 0)
+    human minutes per confirmed success unknown (95% if successes come at one constant rate: 162 to inf, exact \
+Poisson over 600 human minutes, n = 0)
     """
     rate = attack_rate_exact(successes, exposure, level, unit=unit, stopped_at_success=stopped_at_success)
     low, high = (math.inf if bound == 0.0 else 1.0 / bound for bound in (rate.high, rate.low))
     point = 1.0 / rate.point if rate.point > 0.0 else math.nan  # NaN is not above 0
     what = f"{plural(unit)} per confirmed success"
-    return Estimate(point, low, high, level, rate.n, rate.method, rate.assumptions, what)
+    return Estimate(point, low, high, level, rate.n, rate.method, rate.assumptions, what, trusts=rate.trusts)
 
 
 def attack_cost_ratio_exact(
@@ -217,7 +223,8 @@ def attack_cost_ratio_exact(
     if min(before, after) < ENOUGH_SUCCESSES:
         assumptions = (_too_few(before, after, tail), *assumptions)
     what = "attack cost ratio, after over before"
-    return Estimate(point, low, high, level, before + after, "exact conditional binomial", assumptions, what)
+    n, method = before + after, "exact conditional binomial"
+    return Estimate(point, low, high, level, n, method, assumptions, what, trusts=_ONE_RATE)
 
 
 def successes_needed(ratio: float, level: float = 0.95, power: float = 0.8) -> int:

@@ -32,7 +32,7 @@ from scipy import special
 from fivenines.stats.checks import check_level
 from fivenines.stats.estimate import Estimate
 
-__all__ = ["Items", "betting_bounds", "betting_p_value", "bounded_estimate"]
+__all__ = ["Items", "betting_bounds", "betting_p_value", "betting_upper", "bounded_estimate"]
 
 # Half of the wealth goes on the largest bet, which wins when there are (almost) no failures: the price
 # against the exact binomial bound at zero failures is then log 2. The rest covers counts from one to
@@ -116,17 +116,23 @@ class Items:
 
 def betting_bounds(items: Items, tail: float, top: float = 1.0) -> tuple[float, float]:
     """Bounds on E[x] / E[d], known to lie in [0, top], that each fail with probability ``tail`` at most."""
-    total, mass = items.totals
-    point = 0.0 if mass <= 0 else min(max(total / mass, 0.0), top)
-    goal = -np.log(tail)
     few = items.compact()
-    first = point if point > 0 else items.bound / max(mass, _TINY)  # where to begin without a top
+    point, first = _start(few, top)
+    goal = -np.log(tail)
+    low, _ = _crossing(lambda theta: _log_wealth_above(few, theta) < goal, 0.0, point, first)
+    return low, betting_upper(few, tail, top)
+
+
+def betting_upper(items: Items, tail: float, top: float = 1.0) -> float:
+    """The upper of the :func:`betting_bounds` alone."""
+    few = items.compact()
+    point, first = _start(few, top)
+    goal = -np.log(tail)
     _, high = _crossing(lambda theta: _log_wealth_below(few, theta) >= goal, point, top, first)
     if items.floor < 0:  # what lies below 0 may refute every rate: then say no less than no failure would
         none = replace(few, x=np.zeros_like(few.x))
         high = max(high, _crossing(lambda theta: _log_wealth_below(none, theta) >= goal, 0.0, top, first)[1])
-    low, _ = _crossing(lambda theta: _log_wealth_above(few, theta) < goal, 0.0, point, first)
-    return low, high
+    return high
 
 
 def bounded_estimate(
@@ -144,6 +150,13 @@ def bounded_estimate(
 def betting_p_value(items: Items, theta: float) -> float:
     """p-value of "E[x] / E[d] is at least theta", against "it is below"."""
     return float(min(1.0, np.exp(-_log_wealth_below(items.compact(), theta))))
+
+
+def _start(items: Items, top: float) -> tuple[float, float]:
+    """The point, within [0, top]; and where to begin looking for a bound without a top."""
+    total, mass = items.totals
+    point = 0.0 if mass <= 0 else min(max(total / mass, 0.0), top)
+    return point, point if point > 0 else items.bound / max(mass, _TINY)
 
 
 def _log_wealth_below(items: Items, theta: float) -> float:  # grows with theta

@@ -7,7 +7,7 @@ from typing import SupportsIndex
 
 from scipy import special
 
-from fivenines.errors import DataError, sentence
+from fivenines.errors import ConfigError, DataError, sentence
 from fivenines.stats.checks import check_level, check_rate, count
 from fivenines.stats.estimate import Estimate
 
@@ -22,6 +22,7 @@ __all__ = [
 
 INDEPENDENT = "the labelled items are independent draws from the distribution that the rate speaks of"
 LABELS = "the labels are right"
+LEAST_RATE = 1e-12  # that is planned for: beyond it nobody counts
 
 
 def failure_rate_exact(
@@ -38,7 +39,7 @@ def failure_rate_exact(
         ConfigError: ``level`` is not strictly between 0 and 1.
 
     >>> print(failure_rate_exact(failures=3, n=100_000))
-    failure rate 3.0e-05 (95%: 6.2e-06 to 8.8e-05, exact binomial, n = 100,000): at least 4.0 nines
+    failure rate 3.0e-05 (95%: 6.1e-06 to 8.8e-05, exact binomial, n = 100,000): at least 4.0 nines
       assumes: the labelled items are independent draws from the distribution that the rate speaks of
       assumes: the labels are right
     """
@@ -113,11 +114,12 @@ def sample_size_exact(misses: SupportsIndex, max_rate: float, confidence: float 
 
     Raises:
         DataError: ``misses`` is negative or no whole number.
-        ConfigError: ``max_rate`` or ``confidence`` is not strictly between 0 and 1.
+        ConfigError: ``max_rate`` or ``confidence`` is not strictly between 0 and 1, or a rate below 1e-12.
     """
     misses = count(misses, "misses")
     alpha = 1.0 - check_level(confidence, "confidence")
-    check_rate(max_rate, "max_rate")
+    if check_rate(max_rate, "max_rate") < LEAST_RATE:
+        raise ConfigError(sentence("max_rate", f"must be at least {LEAST_RATE:g}", max_rate))
     enough, short = misses + 1, misses
     while binomial_p_value(misses, enough, max_rate) > alpha:
         short, enough = enough, 2 * enough

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+from numbers import Real
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -17,24 +18,35 @@ __all__ = [
     "check_level",
     "check_rate",
     "count",
+    "flat_array",
+    "number",
     "probability_array",
     "value_array",
     "weight_array",
 ]
 
+_MOST = 10**15  # of anything that is counted: beyond it tails lose their digits
+
 
 def check_level(level: float, name: str = "level") -> float:
     """A confidence level, strictly between 0 and 1. Raises ConfigError."""
-    if not 0.0 < level < 1.0:  # false for NaN too
+    if not 0.0 < number(level, name) < 1.0:  # false for NaN too
         raise ConfigError(sentence(name, "must lie strictly between 0 and 1", level, "Write 0.95, not 95."))
     return float(level)
 
 
 def check_rate(rate: float, name: str = "rate") -> float:
     """A rate, strictly between 0 and 1. Raises ConfigError."""
-    if not 0.0 < rate < 1.0:
+    if not 0.0 < number(rate, name) < 1.0:
         raise ConfigError(sentence(name, "must lie strictly between 0 and 1", rate))
     return float(rate)
+
+
+def number(value: Any, name: str) -> float:
+    """One number, NaN and infinity too. Raises ConfigError."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise ConfigError(sentence(name, "must be a number", value))
+    return float(value)
 
 
 def count(value: SupportsIndex, name: str) -> int:
@@ -45,12 +57,14 @@ def count(value: SupportsIndex, name: str) -> int:
         raise DataError(sentence(name, "must be a whole number", value)) from None
     if whole < 0:
         raise DataError(sentence(name, "must not be negative", whole))
+    if whole > _MOST:
+        raise DataError(sentence(name, f"must be at most {_MOST:.0e}", f"{len(str(whole))} digits"))
     return whole
 
 
 def bool_array(values: ArrayLike, name: str, n: int | None = None) -> NDArray[np.bool_]:
     """Booleans, or numbers that are all 0 or 1, as a flat array of ``n``. Raises DataError."""
-    array = _flat(values, name, n)
+    array = flat_array(values, name, n)
     if array.dtype == np.bool_:
         return array
     wrong = array[~np.isin(array, (0, 1))]
@@ -61,7 +75,7 @@ def bool_array(values: ArrayLike, name: str, n: int | None = None) -> NDArray[np
 
 def value_array(values: ArrayLike, name: str, n: int | None = None) -> NDArray[np.float64]:
     """Finite numbers as a flat float64 array of ``n``. Raises DataError."""
-    array = _flat(values, name, n).astype(np.float64)
+    array = flat_array(values, name, n).astype(np.float64)
     wrong = array[~np.isfinite(array)]
     if wrong.size:
         raise DataError(sentence(name, "must be finite", float(wrong[0])))
@@ -92,14 +106,15 @@ def weight_array(values: ArrayLike, name: str = "weights", n: int | None = None)
 def bounded_weight_array(weights: ArrayLike, bound: float) -> NDArray[np.float64]:
     """Weights that do not exceed the bound of their design. Raises DataError."""
     array = weight_array(weights)
-    if not (math.isfinite(bound) and bound >= np.finfo(np.float64).tiny):
+    if not (math.isfinite(number(bound, "weight_bound")) and bound >= np.finfo(np.float64).tiny):
         raise DataError(sentence("weight_bound", "must be finite and positive", bound))
     if array.size and array.max() > bound:
         raise DataError(sentence("weights", f"must not exceed weight_bound = {bound:g}", float(array.max())))
     return array
 
 
-def _flat(values: ArrayLike, name: str, n: int | None) -> NDArray[Any]:
+def flat_array(values: ArrayLike, name: str, n: int | None = None) -> NDArray[Any]:
+    """Numbers of any kind, NaN among them, or booleans, as a flat array of ``n``. Raises DataError."""
     array = np.asarray(values)
     if array.ndim != 1:
         raise DataError(sentence(name, "must be a flat list", f"shape {array.shape}"))

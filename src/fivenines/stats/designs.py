@@ -8,13 +8,20 @@ is known and nowhere zero. Picking the worst-looking texts by hand finds failure
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fivenines.errors import ConfigError, DataError, NotEnoughDataError, sentence
-from fivenines.stats.checks import check_rate, probability_array, value_array, weight_array
+from fivenines.stats.checks import (
+    bool_array,
+    check_rate,
+    number,
+    probability_array,
+    value_array,
+    weight_array,
+)
 
 __all__ = [
     "Design",
@@ -22,8 +29,11 @@ __all__ = [
     "design_near_threshold",
     "design_stratified",
     "design_uniform",
+    "log_odds",
     "stratum_numbers",
 ]
+
+Allocation = Literal["proportional", "equal", "optimal"]
 
 _STREAM = 0x6465736967  # "desig"
 
@@ -87,7 +97,7 @@ def design_stratified(
     strata: ArrayLike,
     labels: int,
     *,
-    allocation: Literal["proportional", "equal", "optimal"] = "equal",
+    allocation: Allocation = "equal",
     expected_rates: ArrayLike | None = None,
 ) -> Design:
     """A fixed number of labels from each stratum, as :func:`failure_rate_stratified` wants them.
@@ -105,6 +115,10 @@ def design_stratified(
     number = _numbers(strata)
     _check_budget(labels, number.size)
     sizes = np.bincount(number).astype(np.float64)
+    if allocation not in get_args(Allocation):
+        raise ConfigError(
+            sentence("allocation", f"must be one of {', '.join(get_args(Allocation))}", allocation)
+        )
     if allocation == "optimal":
         if expected_rates is None:
             raise ConfigError(sentence("expected_rates", "must be given for an optimal allocation", None))
@@ -139,18 +153,23 @@ def design_near_threshold(
         ConfigError: a threshold, width or share that cannot be; more labels than items.
         DataError: a score outside [0, 1].
     """
-    score = probability_array(scores, "scores")
+    odds = log_odds(scores)
     check_rate(threshold, "threshold")
     if not width > 0:
         raise ConfigError(sentence("width", "must be positive", width))
-    tiny = np.finfo(np.float64).tiny
-    odds = np.log(np.maximum(score, tiny)) - np.log(np.maximum(1 - score, tiny))
     distance = np.abs(odds - np.log(threshold / (1 - threshold))) / width
     return _mixed(0.5**distance, labels, uniform, "near the threshold")
 
 
 def design_active(
-    predictions: ArrayLike, labels: float, *, weights: ArrayLike | None = None, uniform: float = 0.2
+    predictions: ArrayLike,
+    labels: float,
+    *,
+    weights: ArrayLike | None = None,
+    uniform: float = 0.2,
+    sharpness: float = 0.5,
+    suspects: ArrayLike | None = None,
+    suspect_share: float = 0.25,
 ) -> Design:
     """The items whose label is least certain and counts most, with a uniform floor.
 
@@ -158,22 +177,46 @@ def design_active(
     least where the predictions p are calibrated, mixed with a uniform share (Zrnic and Candes, "Active statistical
     inference", ICML 2024, section 4; they use min(p, 1 - p)). Items that would get more than 1 get 1.
 
+    Whatever is chosen here, estimates by the design are unbiased and their intervals hold; it decides about width.
+
     Args:
         predictions: P(failure) of a calibrated classifier, shape (items,), in [0, 1].
         labels: how many to be expected.
         weights: what each item counts for in the rate, shape (items,); None: all alike.
         uniform: share of the labels that goes to all items alike. A failure that the predictions do not see is found by
             these alone, and weighs 1 / floor = items / (uniform x labels).
+        sharpness: the exponent of p (1 - p), in (0, 2]. Above 1/2 where low predictions are too high, as those of a
+            classifier often are among texts that it accepts: else the many that are safe take most of the labels.
+        suspects: items that are doubted for another reason, such as being odd (:meth:`LanguageModel.surprise`),
+            booleans of shape (items,). A share ``suspect_share`` of the labels that are not uniform goes to them.
 
     Raises:
-        ConfigError: a share outside (0, 1], more labels than items.
-        DataError: a prediction outside [0, 1].
+        ConfigError: a share outside (0, 1] or (0, 1), a sharpness outside (0, 2], more labels than items.
+        DataError: a prediction outside [0, 1], suspects that are no booleans.
     """
     p = probability_array(predictions, "predictions")
-    worth = np.sqrt(p * (1 - p))
+    if not 0.0 < number(sharpness, "sharpness") <= 2.0:
+        raise ConfigError(sentence("sharpness", "must lie in (0, 2]", sharpness))
+    worth = (p * (1 - p)) ** sharpness
     if weights is not None:
         worth = worth * weight_array(weights, n=p.size)
-    return _mixed(worth, labels, uniform, "active")
+    if suspects is None:
+        return _mixed(worth, labels, uniform, "active")
+    doubted = bool_array(suspects, "suspects", p.size)
+    share = check_rate(suspect_share, "suspect_share") if doubted.any() else 0.0
+    worth = (1 - share) * _scaled(worth) + share * _scaled(doubted.astype(np.float64))
+    return _mixed(worth, labels, uniform, "active, with suspects")
+
+
+def log_odds(scores: ArrayLike) -> NDArray[np.float64]:
+    """log(p / (1 - p)) of each score, shape (items,); finite at 0 and 1 too (about -708 and 708).
+
+    Raises:
+        DataError: a score outside [0, 1].
+    """
+    p, tiny = probability_array(scores, "scores"), np.finfo(np.float64).tiny
+    found: NDArray[np.float64] = np.log(np.maximum(p, tiny)) - np.log(np.maximum(1 - p, tiny))
+    return found
 
 
 def stratum_numbers(scores: ArrayLike, edges: ArrayLike) -> NDArray[np.intp]:
@@ -186,6 +229,11 @@ def stratum_numbers(scores: ArrayLike, edges: ArrayLike) -> NDArray[np.intp]:
     if (np.diff(cuts) <= 0).any():
         raise DataError(sentence("edges", "must ascend", cuts.tolist()))
     return np.searchsorted(cuts, value_array(scores, "scores"), side="right")
+
+
+def _scaled(worth: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The same with a sum of 1; all 0 where nothing is worth anything."""
+    return worth / max(float(worth.sum()), np.finfo(np.float64).tiny)
 
 
 def _mixed(worth: NDArray[np.float64], labels: float, uniform: float, name: str) -> Design:

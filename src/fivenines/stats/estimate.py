@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 from typing import Any
 
 from fivenines.errors import DataError, sentence
 from fivenines.stats.checks import check_level
 
-__all__ = ["Estimate"]
+__all__ = ["Estimate", "percent_text", "rounded_outwards"]
+
+_RARE = 1e-3  # below it, two digits and an exponent
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +116,17 @@ class Estimate:
 
     @property
     def line(self) -> str:
-        """The estimate in one line, without its assumptions; what it trusts stands in it all the same."""
+        """The estimate in one line, without its assumptions; what it trusts stands in it all the same.
+
+        The ends of the interval are rounded outwards, so that what is printed is a bound too.
+        """
         point = "unknown" if math.isnan(self.point) else _show(self.point)
+        low, high = _show(rounded_outwards(self.low, up=False)), _show(rounded_outwards(self.high, up=True))
         about = "about " if self.approximate else ""
         trusting = f" if {self.trusts}" if self.trusts else ""
         text = (
-            f"{self.what} {point} ({about}{100 * self.level:.6g}%{trusting}: {_show(self.low)} to "
-            f"{_show(self.high)}, {self.method}, n = {self.n:,})"
+            f"{self.what} {point} ({about}{percent_text(self.level)}%{trusting}: {low} to {high}, "
+            f"{self.method}, n = {self.n:,})"
         )
         return f"{text}: at least {about}{self.nines:.1f} nines{trusting}" if self.is_failure_rate else text
 
@@ -127,11 +134,35 @@ class Estimate:
         return "\n".join((self.line, *(f"  assumes: {each}" for each in self.assumptions)))
 
 
+def rounded_outwards(value: float, *, up: bool, digits: int | None = None) -> float:
+    """An end of an interval in a few digits: an upper one rounded up, a lower one down.
+
+    ``digits``: None for as many as are printed, two below 1e-3 and three otherwise; more where it takes them to stay
+    below 1.
+    """
+    if not math.isfinite(value):
+        return value
+    few = digits if digits is not None else 2 if abs(value) < _RARE else 3
+    exact = f"{value:.12g}"  # what a decimal fraction lost as a float is no part of it
+    for more in range(few, 13):
+        context = Context(prec=more, rounding=ROUND_CEILING if up else ROUND_FLOOR)
+        rounded = float(context.create_decimal(exact))
+        if not value < 1.0 <= rounded:
+            return rounded
+    return 1.0
+
+
+def percent_text(level: float) -> str:
+    """A level in percent, in as many digits as it takes for one below 1 not to read 100."""
+    texts = (f"{100 * level:.{digits}g}" for digits in range(6, 17))
+    return next((text for text in texts if float(text) < 100.0), f"{100 * level:.17g}")
+
+
 def _show(value: float) -> str:
     """Two digits and an exponent for what is rare, three digits otherwise."""
     if value == 0.0 or value == 1.0:
         return f"{value:.0f}"
-    return f"{value:.1e}" if abs(value) < 1e-3 else f"{value:#.3g}".rstrip(".")
+    return f"{value:.1e}" if abs(value) < _RARE else f"{value:#.3g}".rstrip(".")
 
 
 def _to_json(value: float) -> float | str:

@@ -243,14 +243,15 @@ def plan_failure_rate_assisted(
         confidence: of the bound that these labels could give at best.
 
     Raises:
-        ConfigError: a rate or confidence not strictly between 0 and 1, a share outside [0, 1), an error of 0 or below.
+        ConfigError: a rate or confidence not strictly between 0 and 1, a share outside [0, 1), an error outside
+        [1e-6, 1e6].
     """
     check_rate(rate)
     check_level(confidence, "confidence")
     if not 0.0 <= explained < 1.0:
         raise ConfigError(sentence("explained share", "must lie in [0, 1)", explained))
-    if not (math.isfinite(relative_error) and relative_error > 0.0):
-        raise ConfigError(sentence("relative error", "must be finite and positive", relative_error))
+    if not 1e-6 <= relative_error <= 1e6:  # false for NaN too
+        raise ConfigError(sentence("relative error", "must lie between 1e-6 and 1e6", relative_error))
     plain = (1.0 - rate) / (rate * relative_error**2)
     labels = max(1, math.ceil(plain * (1.0 - explained)))
     _, best = clopper_pearson(0, labels, 1.0 - confidence)

@@ -40,6 +40,9 @@ _MOST = 10**15  # labels; a double still counts them
 _MOST_ALLOWED = 10**7  # failures; beyond, the expected rate is the limit for all practical purposes
 
 
+_DEAREST = 1e9  # money or seconds for a label
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How many labels a method takes, what they show, and what that rests on.
@@ -74,7 +77,7 @@ class Prices:
 
     Raises:
         DataError: ``labels_each`` is negative or no whole number.
-        ConfigError: no label for each item, or a price or time that is negative or not finite.
+        ConfigError: no label for each item, or a price or time that is negative or above a billion.
     """
 
     labels_each: int = 1
@@ -85,8 +88,8 @@ class Prices:
         if count(self.labels_each, "labels for each item") < 1:
             raise ConfigError(sentence("labels for each item", "must be at least 1", self.labels_each))
         for name, value in (("price of a label", self.price), ("seconds for a label", self.seconds)):
-            if value is not None and not (math.isfinite(value) and value >= 0.0):
-                raise ConfigError(sentence(name, "must be finite and not negative", value))
+            if value is not None and not 0.0 <= value <= _DEAREST:  # false for NaN too
+                raise ConfigError(sentence(name, f"must lie between 0 and {_DEAREST:g}", value))
 
     def money(self, plan: Plan) -> float | None:
         """What the labels of a plan cost; None where the price is not known."""

@@ -75,7 +75,10 @@ def gamma_bounds(events: ArrayLike, weights: ArrayLike, largest: float, tail: fl
     variance v, the upper one of that of mean y + largest and variance v + largest^2 (Fay and Feuer 1997).
     """
     x, w = weight_array(events, "events"), weight_array(weights)
+    scale = max(float(largest), float(w.max(initial=0.0)))  # squares of small weights would vanish
+    w, most = w / scale, float(largest) / scale
     y, v = float((w * x).sum()), float((w * w * x).sum())
     low = 0.0 if y <= 0 else v / y * float(special.gammaincinv(y * y / v, tail))
-    above, spread = float(y + largest), float(v + largest * largest)
-    return low, spread / above * float(special.gammainccinv(above * above / spread, tail))
+    above, spread = y + most, v + most * most
+    high = spread / above * float(special.gammainccinv(above * above / spread, tail))
+    return low * scale, high * scale

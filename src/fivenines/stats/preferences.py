@@ -13,10 +13,10 @@ from typing import SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, special
+from scipy import special
 
 from fivenines.errors import ConfigError, DataError, sentence
-from fivenines.stats.betting import Items, betting_p_value
+from fivenines.stats.betting import Items, betting_upper
 from fivenines.stats.binomial import binomial_p_value, share_exact
 from fivenines.stats.checks import bool_array, check_level, check_rate, count, probability_array, value_array
 from fivenines.stats.estimate import Estimate
@@ -33,8 +33,6 @@ __all__ = [
     "quality_no_worse_p_value",
     "rater_effect",
 ]
-
-_PRECISION = 1e-10
 
 FloatArray = NDArray[np.float64]
 
@@ -137,7 +135,7 @@ def preference_coupled_by(
     The interval is that of :func:`preference_coupled`, with ``preferred`` for p; what it trusts is kept.
 
     Raises:
-        DataError: counts that cannot be, or preferences although no first draw was rejected.
+        DataError: counts that cannot be, or more preferences than first draws that were rejected.
         ConfigError: ``level`` is not strictly between 0 and 1, or ``preferred`` does not heed its own.
     """
     check_level(level)
@@ -287,7 +285,7 @@ def quality_no_worse_p_value(
     the preference at which quality is the limit. As r has its own tenth of the error, one may look at it first.
 
     Raises:
-        DataError: counts that cannot be, preferences outside [0, 1] or without a rejected first draw.
+        DataError: counts that cannot be, preferences outside [0, 1] or more than rejected first draws.
         ConfigError: ``limit`` is not strictly between 0 and 1.
     """
     check_rate(limit, "limit")
@@ -325,16 +323,9 @@ def _bet(
     if not n:
         return Estimate(math.nan, 0.0, 1.0, level, n, method, assumptions, "preference")
     won, lost = (Items(each, d, bound, bound, "nested").compact() for each in (x, d - x))
-    point, low, high = won.totals[0] / won.totals[1], 1.0 - _upper(lost, tail), _upper(won, tail)
+    point = won.totals[0] / won.totals[1]
+    low, high = 1.0 - betting_upper(lost, tail), betting_upper(won, tail)
     return Estimate(min(point, 1.0), low, high, level, n, method, assumptions, "preference")
-
-
-def _upper(items: Items, tail: float) -> float:
-    total, mass = items.totals
-    if total >= mass:
-        return 1.0
-    root = optimize.brentq(lambda at: betting_p_value(items, at) - tail, total / mass, 1.0, xtol=_PRECISION)
-    return min(float(root) + _PRECISION, 1.0)
 
 
 def _only_bound(pairs: int, judged: int, of: str) -> tuple[str, ...]:
@@ -342,8 +333,10 @@ def _only_bound(pairs: int, judged: int, of: str) -> tuple[str, ...]:
 
 
 def _check_rejected(judged: int, rejected: int) -> None:
-    if judged and not rejected:
-        raise DataError(sentence("preferences", "need a rejected first draw", f"{judged} of them and none"))
+    if judged > rejected:
+        raise DataError(
+            sentence("preferences", f"must not exceed the {rejected} rejected first draws", judged)
+        )
 
 
 def _split(k: int, n: int, level: float) -> tuple[Estimate, float]:

@@ -185,7 +185,10 @@ def control_coefficient(
         raise NotEnoughDataError(sentence("pilot", "must have at least 2 draws", weights.size), more)
     centred = weights - weights.mean()
     spread = float(centred @ centred)
-    return float(centred @ (weights * f)) / spread if spread > 0.0 else 0.0
+    rounding = weights.size * (8 * np.finfo(np.float64).eps * float(weights.max())) ** 2
+    return (
+        float(centred @ (weights * f)) / spread if spread > rounding else 0.0
+    )  # equal weights teach nothing
 
 
 def failure_rate_unmixed(

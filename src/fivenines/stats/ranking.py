@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -45,13 +46,12 @@ def auroc(
 
     Interval, approximate: point +- t standard errors on the logit scale, the standard error from 1,000 bootstrap
     resamples, within failures and non-failures apart, or of clusters (beyond 50,000 items from a jackknife of
-    a hundred groups of them); t has as many degrees of freedom as the
-    rarer class (or the clusters) less one. Perfect separation gives the exact bound on disjoint pairs, never
-    [1, 1].
+    a hundred groups of them); t has as many degrees of freedom as the rarer class has items (or clusters that hold
+    one) less one. Perfect separation gives the exact bound on disjoint pairs, never [1, 1].
 
     Raises:
         DataError: arrays that do not fit together, or scores that are not finite.
-        NotEnoughDataError: no failure or no non-failure, or fewer than two clusters.
+        NotEnoughDataError: no failure or no non-failure, or either in fewer than two clusters.
         ConfigError: ``level`` is not strictly between 0 and 1.
     """
     data = _Ranked.of(answers, scores, weights, clusters)
@@ -67,8 +67,12 @@ def average_precision(
     level: float = 0.95,
     seed: int = 0,
 ) -> Estimate:
-    """Precision averaged over failures, sum (R_k - R_(k-1)) P_k; arguments and interval as :func:`auroc`."""
-    data = _Ranked.of(answers, scores, weights, clusters)
+    """Precision averaged over failures, sum (R_k - R_(k-1)) P_k; arguments and errors as :func:`auroc`.
+
+    So is the interval, but for the resamples, which are of all items together: unlike the AUROC, this figure depends on
+    the share of failures, which is random too.
+    """
+    data = _Ranked.of(answers, scores, weights, clusters, apart=False)
     return _estimate(data, _average_precision, "average precision", level, seed)
 
 
@@ -80,10 +84,17 @@ class _Ranked:
     weights: NDArray[np.float64]  # (n,)
     starts: NDArray[np.intp]  # (groups,), where each distinct score begins
     clusters: NDArray[np.intp] | None  # (n,), numbered from 0
+    apart: bool  # resample failures and the rest apart: how many there are of each is given
 
     @classmethod
     def of(
-        cls, answers: ArrayLike, scores: ArrayLike, weights: ArrayLike | None, clusters: ArrayLike | None
+        cls,
+        answers: ArrayLike,
+        scores: ArrayLike,
+        weights: ArrayLike | None,
+        clusters: ArrayLike | None,
+        *,
+        apart: bool = True,
     ) -> _Ranked:
         score = value_array(scores, "scores")
         failed = bool_array(answers, "answers", score.size)
@@ -100,19 +111,27 @@ class _Ranked:
                 raise DataError(
                     sentence("clusters", f"must have one for each of {score.size} items", named.size)
                 )
-            groups = np.unique(named, return_inverse=True)[1]
-            if groups.max() < 1:
-                raise NotEnoughDataError(sentence("clusters", "must be at least two", 1), 1)
+            groups = _numbered(named)
+            for name, side in (("failure", failed), ("non-failure", ~failed)):
+                if np.unique(groups[side]).size < 2:
+                    must = f"must hold a {name} in at least two, to see how they differ"
+                    raise NotEnoughDataError(sentence("clusters", must, 1), 1)
         order = np.argsort(score, kind="stable")
         ranked = score[order]
         starts = np.flatnonzero(np.append(True, ranked[1:] != ranked[:-1]))
-        return cls(failed[order], weight[order], starts, None if groups is None else groups[order])
+        return cls(failed[order], weight[order], starts, None if groups is None else groups[order], apart)
 
     @property
     def freedom(self) -> int:
         """Degrees of freedom of the standard error."""
-        rarer = min(int(self.failed.sum()), int((~self.failed).sum()))
-        return max(1, (rarer if self.clusters is None else int(self.clusters.max()) + 1) - 1)
+        if self.clusters is None:
+            return max(1, min(int(side.sum()) for side in (self.failed, ~self.failed)) - 1)
+        return min(np.unique(self.clusters[side]).size for side in (self.failed, ~self.failed)) - 1
+
+    @property
+    def parts(self) -> tuple[NDArray[np.bool_], ...]:
+        """What is resampled apart from each other, shape (n,) each."""
+        return (self.failed, ~self.failed) if self.apart else (np.ones(self.failed.size, np.bool_),)
 
     def sums(self, copies: NDArray[np.float64]) -> tuple[Sums, Sums]:
         """Weight of failures and of the rest at each distinct score; copies: (resamples, n)."""
@@ -121,11 +140,11 @@ class _Ranked:
         return bad, np.add.reduceat(weight, self.starts, axis=1) - bad
 
     def dealt(self, rng: np.random.Generator, groups: int) -> NDArray[np.intp]:
-        """One of ``groups`` random groups for each item, shape (n,): clusters whole, else each class evenly."""
+        """One of ``groups`` random groups for each item, shape (n,): clusters whole, else each part evenly."""
         if self.clusters is not None:
             return (rng.permutation(int(self.clusters.max()) + 1) % groups)[self.clusters]
         group = np.empty(self.failed.size, np.intp)
-        for side in (self.failed, ~self.failed):
+        for side in self.parts:
             group[side] = rng.permutation(int(side.sum())) % groups
         return group
 
@@ -151,7 +170,7 @@ class _Ranked:
                 yield drawn[:, self.clusters].astype(np.float64)
                 continue
             copies = np.empty((rows, self.failed.size))
-            for side in (self.failed, ~self.failed):
+            for side in self.parts:
                 number = int(side.sum())
                 copies[:, side] = rng.multinomial(number, np.full(number, 1 / number), size=rows)
             yield copies
@@ -159,7 +178,7 @@ class _Ranked:
 
 def _auroc(bad: Sums, good: Sums) -> NDArray[np.float64]:
     below = np.cumsum(good, axis=1) - good / 2
-    with np.errstate(invalid="ignore"):  # a resample of clusters may hold one class only: NaN, left out
+    with np.errstate(invalid="ignore"):  # a resample may hold one class only: NaN, left out
         area: NDArray[np.float64] = (bad * below).sum(axis=1) / (bad.sum(axis=1) * good.sum(axis=1))
     return area
 
@@ -176,7 +195,7 @@ def _average_precision(bad: Sums, good: Sums) -> NDArray[np.float64]:
 def _estimate(data: _Ranked, measure: Measure, what: str, level: float, seed: int) -> Estimate:
     check_level(level)
     n, bad = data.failed.size, int(data.failed.sum())
-    point = float(measure(*data.sums(np.ones((1, n))))[0])
+    point = min(float(measure(*data.sums(np.ones((1, n))))[0]), 1.0)  # rounding may pass it
     edge = 1 / (2 * bad * (n - bad) + 2)  # half a pair: keeps the logit finite
     rng = np.random.default_rng(seed)
     spread, freedom, how = (_jackknife if n > _MANY else _bootstrap)(data, measure, edge, rng)
@@ -201,7 +220,9 @@ def _bootstrap(
     """Standard error on the logit scale, its degrees of freedom, and how it was had."""
     resamples = int(np.clip(_WORK // data.failed.size, 100, 1000))
     values = np.concatenate([measure(*data.sums(copies)) for copies in data.resampled(rng, resamples)])
-    kept = "failures and the rest apart" if data.clusters is None else f"{data.freedom + 1} clusters"
+    kept = "failures and the rest apart" if data.apart else "items"
+    if data.clusters is not None:
+        kept = f"{int(data.clusters.max()) + 1} clusters"
     how = f"bootstrap of {kept}, {resamples:,} resamples, on the logit scale"
     return float(np.nanstd(_logit(values, edge), ddof=1)), data.freedom, how
 
@@ -213,7 +234,8 @@ def _jackknife(
 
     For this scores are binned, finely where failures lie: it changes the standard error by next to nothing.
     """
-    groups = int(min(_GROUPS, data.freedom + 1))
+    blocks = data.freedom + 1 if data.clusters is None else int(data.clusters.max()) + 1
+    groups = min(_GROUPS, blocks)
     group = data.dealt(rng, groups)
     number = data.binned(_LEVELS)
     bins = int(number[-1]) + 1
@@ -225,7 +247,15 @@ def _jackknife(
     values = _logit(measure(bad.sum(axis=0) - bad, good.sum(axis=0) - good), edge)  # (groups,)
     spread = math.sqrt((groups - 1) * float(np.nanvar(values)))
     kept = "groups of items" if data.clusters is None else "groups of clusters"
-    return spread, groups - 1, f"jackknife of {groups} {kept}, on the logit scale"
+    return spread, min(groups - 1, data.freedom), f"jackknife of {groups} {kept}, on the logit scale"
+
+
+def _numbered(names: NDArray[Any]) -> NDArray[np.intp]:
+    """The number of each cluster, from 0, shape (n,)."""
+    try:
+        return np.unique(names, return_inverse=True)[1]
+    except TypeError as error:
+        raise DataError(sentence("clusters", "must all be numbers, or all be names", str(error))) from error
 
 
 def _never_certain(point: float, low: float, high: float, pairs: int, level: float) -> tuple[float, float]:

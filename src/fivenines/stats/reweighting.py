@@ -207,8 +207,9 @@ def _widened(found: Estimate, unreachable: float) -> Estimate:
         "fail, and more labels of this kind cannot narrow that"
     )
     low, high = found.low * (1.0 - unreachable), found.high * (1.0 - unreachable) + unreachable
+    known = "the share that could not be drawn is known, or no larger than the bound given for it"
     return replace(
-        found, point=math.nan, low=low, high=min(high, 1.0), assumptions=(*found.assumptions, note)
+        found, point=math.nan, low=low, high=min(high, 1.0), assumptions=(*found.assumptions, note, known)
     )
 
 

@@ -13,7 +13,15 @@ from numpy.typing import ArrayLike
 from fivenines.errors import ConfigError, DataError, sentence
 from fivenines.stats.betting import Items, bounded_estimate
 from fivenines.stats.binomial import LABELS
-from fivenines.stats.checks import bool_array, bounded_weight_array, check_level, value_array, weight_array
+from fivenines.stats.checks import (
+    bool_array,
+    bounded_weight_array,
+    check_level,
+    count,
+    flat_array,
+    value_array,
+    weight_array,
+)
 from fivenines.stats.estimate import Estimate
 
 __all__ = ["failure_rate_reused", "failure_rate_weighted", "mean_bounded", "ratio_bounded", "ratio_weighted"]
@@ -101,20 +109,20 @@ def failure_rate_reused(
     filter's own outputs: a failing prompt might have an acceptance of 1 / budget.
 
     Raises:
-        DataError: arrays that do not fit together, draws below 1 or above the budget.
+        DataError: arrays that do not fit together, draws below 1 or above the budget, a budget that is no count.
         ConfigError: ``level`` is not strictly between 0 and 1.
     """
+    most = count(budget, "budget")
     fa = value_array(failed_accepted, "failed_accepted")
     if fa.size and (fa.min() < 0 or fa.max() > 1):
         raise DataError(sentence("failed_accepted", "must lie in [0, 1]", float(fa.max())))
     back = bool_array(returned, "returned", fa.size)
     # NaN or 0 may stand where no draws were counted because nothing depends on them.
-    counted = np.where(fa > 0, np.asarray(draws, dtype=np.float64), 1.0) if fa.size else fa
-    counted = value_array(counted, "draws", fa.size)
-    if counted.size and (counted.min() < 1 or counted.max() > budget):
-        worst = float(counted.max() if counted.max() > budget else counted.min())
-        raise DataError(sentence("draws", f"must lie between 1 and the budget of {budget}", worst))
-    items = Items(fa * counted, back.astype(np.float64), float(budget), 1.0, "free")
+    counted = value_array(np.where(fa > 0, flat_array(draws, "draws", fa.size), 1.0), "draws")
+    if counted.size and (counted.min() < 1 or counted.max() > most):
+        worst = float(counted.max() if counted.max() > most else counted.min())
+        raise DataError(sentence("draws", f"must lie between 1 and the budget of {most}", worst))
+    items = Items(fa * counted, back.astype(np.float64), float(most), 1.0, "free")
     assumptions = (
         "prompts are independent draws from their distribution",
         "the labelled draw and the draws counted to the first acceptance are independent given the prompt",
@@ -162,6 +170,8 @@ def ratio_bounded(
         DataError: a value is not finite or out of bounds.
         ConfigError: ``level`` is not strictly between 0 and 1.
     """
+    if not (math.isfinite(bound) and bound > 0.0):
+        raise DataError(sentence("bound", "must be finite and positive", bound))
     x = weight_array(numerator, "numerator")
     d = weight_array(denominator, "denominator", x.size)
     for name, array, limit in (("numerator", x, bound), ("denominator", d, 1.0)):
