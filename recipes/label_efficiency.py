@@ -59,8 +59,12 @@ ACCEPTANCES = (0.9, 0.97)  # of the first draw, besides that of the demo's own t
 SCORED = 50  # outputs scored for each label
 UNIFORM = 0.1  # share of the labels that looks everywhere
 ODDEST = 0.03  # share of the outputs that are suspects for being odd
-ODD = {"uniform": 0.05, "sharpness": 1.0, "suspect_share": 0.25}  # how such an audit deals out its labels
-WAYS = ("filter", "audit", "audit, odd texts")
+SUSPECTS = {
+    "audit, odd texts": 0.25,
+    "odd texts first": 0.6,
+}  # what they get of the labels that are not uniform
+ODD = {"uniform": 0.05, "sharpness": 1.0}
+WAYS = ("filter", "audit", *SUSPECTS)
 AUDITORS = range(1, 7)  # seeds
 ROUNDS = 400
 POOLS = 40_000_000  # outputs in all the pools of a simulation: fewer rounds for large ones
@@ -208,9 +212,10 @@ def rates(every: Universe, threshold: float, rng: np.random.Generator) -> dict[s
 
 def chosen_by(who: str, predictions: NDArray[np.float64], odd: NDArray[np.float64], labels: float) -> Design:
     """The design of one of the ``WAYS`` for a pool, its arrays of shape (outputs,)."""
-    if who != "audit, odd texts":
+    if who not in SUSPECTS:
         return design_active(predictions, labels, uniform=UNIFORM)
-    return design_active(predictions, labels, suspects=odd >= np.quantile(odd, 1 - ODDEST), **ODD)
+    suspects = odd >= np.quantile(odd, 1 - ODDEST)
+    return design_active(predictions, labels, suspects=suspects, suspect_share=SUSPECTS[who], **ODD)
 
 
 def _simulated(
@@ -281,7 +286,7 @@ def plot(found: dict[str, Any], path: Path) -> None:
         axes.loglog(
             labels, [row["plain"] for row in rows[: len(labels)]], "o-", color="#888888", label="plain"
         )
-        colours = ("#b9d3ea", "#5c9fd6", "#0a4f8f", "#0a4f8f")
+        colours = ("#b9d3ea", "#5c9fd6", "#0a4f8f", "#d1703c", "#0a4f8f")
         for who, colour in zip((*WAYS, "coupled"), colours, strict=True):
             if mine := [row["clever"] for row in rows if row.get("predictions", "coupled") == who]:
                 axes.loglog(labels, mine, "o-", color=colour, label=who)
@@ -305,8 +310,9 @@ def markdown(found: dict[str, Any], name: str) -> str:
         "## Failure rate of the filtered generator", "",
         f"Assisted: {SCORED} outputs are scored for each label, by the filter's classifier alone or by an audit (it "
         f"and {len(AUDITORS)} of other seeds, trained and calibrated on the demo's own labels); {UNIFORM:.0%} of the "
-        f"labels look everywhere, of *audit, odd texts* {ODD['uniform']:.0%}, and a quarter of the others look at the "
-        f"{ODDEST:.0%} that their own generator finds oddest. The error counts all chance: of the pool, of the coins, "
+        f"labels look everywhere. With *odd texts* {ODD['uniform']:.0%} do, and of the others a quarter (*first*: "
+        f"{SUSPECTS['odd texts first']:.0%}) look at the {ODDEST:.0%} that their own generator finds "
+        "oddest. The error counts all chance: of the pool, of the coins, "
         "of the labels. It is computed from the probabilities, not simulated, and uncertain (±, a standard error) for "
         "the few failures that it is computed from; *simulated* is the same by "
         f"{min(ROUNDS, POOLS // SCORED // LABELS[-1])} to {ROUNDS} repetitions. Asked: a ratio of at most 0.25 at the "
