@@ -103,7 +103,7 @@ def test_table() -> None:
     assert lines[0] == "confirmed failures that pass: passed/failures, miss rate (95% interval)"
     assert lines[1].split("  ")[-1] == ALL_ATTACKS
     assert lines[2].startswith("base (below 0.008)")
-    assert "1/4 25% (0.631 to 80.6)" in lines[2]
+    assert "1/4 25% (0.63 to 80.6)" in lines[2]
     assert "2/2 100% (15.8 to 100)" in lines[2]
     assert lines[4].startswith(ALL_CLASSIFIERS)
     assert lines[5] == "no valid score, counted as not passed: 1 of people by base"
@@ -196,5 +196,9 @@ def test_bad_levels_and_severities_are_refused() -> None:
         DataError, match=r"severities of people must be one for each of the 4 failures, got 1\."
     ):
         transfer(SCORES, THRESHOLDS, {"people": [None]})
+    with pytest.raises(
+        DataError, match="severities of people must be of none, borderline, clear, egregious, or None"
+    ):
+        transfer(SCORES, THRESHOLDS, {"people": ["Egregious"] * 4})  # type: ignore[list-item]
     with pytest.raises(NotEnoughDataError, match="egregious failures needs the severity"):
         transfer(SCORES, THRESHOLDS).table(egregious=True)

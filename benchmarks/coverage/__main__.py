@@ -34,7 +34,7 @@ def write(rows: Sequence[Row], rounds: int, folder: Path) -> None:
     lines = [
         "# Do the intervals hold?", "",
         f"{held} of {len(rows)} cases hold; the lowest coverage is {worst.coverage:.1%} ({worst.method}: "
-        f"{worst.setting}). {rounds:,} rounds a case, 95% intervals: a case holds from {worst.least:.1%} on (the level "
+        f"{worst.setting}). {rounds:,} rounds a case, 95% intervals: a case holds from {max(row.least for row in rows):.1%} on (the level "
         "less three standard errors of the simulation; slow cases have fewer rounds and a wider allowance), and, "
         "unless it is approximate, if neither end fails more often than in 2.5% of the rounds, likewise. "
         "*Too low* is the share of the rounds in which the whole "

@@ -88,7 +88,7 @@ def test_statsmodels_agrees_on_the_curve(attempts: list[tuple[int, bool]]) -> No
 def test_reads_as_it_should() -> None:
     curve = survival_curve([3, 7, 10, 10], [True, True, False, False], unit="minute")
     assert curve.at(10).line == (
-        "share without a confirmed success at 10 minutes 0.500 (95%: 0.0676 to 0.932, beta product, n = 4)"
+        "share without a confirmed success at 10 minutes 0.500 (95%: 0.0675 to 0.933, beta product, n = 4)"
     )
     assert "no attempt could be given up before 10 minutes" in curve.at(10).assumptions
     assert curve.median().line.startswith(

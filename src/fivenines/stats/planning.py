@@ -243,8 +243,7 @@ def plan_failure_rate_assisted(
         confidence: of the bound that these labels could give at best.
 
     Raises:
-        ConfigError: a rate or confidence not strictly between 0 and 1, a share outside [0, 1), an error outside
-        [1e-6, 1e6].
+        ConfigError: a rate or confidence not within (0, 1), a share outside [0, 1), an error outside [1e-6, 1e6].
     """
     check_rate(rate)
     check_level(confidence, "confidence")

@@ -66,7 +66,7 @@ def survival_curve(
 
     >>> curve = survival_curve([3, 7, 10, 10], [True, True, False, False], unit="minute")
     >>> print(curve.at(10).line)
-    share without a confirmed success at 10 minutes 0.500 (95%: 0.0676 to 0.932, beta product, n = 4)
+    share without a confirmed success at 10 minutes 0.500 (95%: 0.0675 to 0.933, beta product, n = 4)
     """
     check_level(level)
     plural(unit)
