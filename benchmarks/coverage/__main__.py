@@ -30,11 +30,11 @@ from benchmarks.coverage.measure import Row, all_cases, measured
 
 def write(rows: Sequence[Row], rounds: int, folder: Path) -> None:
     held = sum(row.holds for row in rows)
-    worst = min(rows, key=lambda row: row.coverage)
+    worst, least = min(rows, key=lambda row: row.coverage), max(row.least for row in rows)
     lines = [
         "# Do the intervals hold?", "",
         f"{held} of {len(rows)} cases hold; the lowest coverage is {worst.coverage:.1%} ({worst.method}: "
-        f"{worst.setting}). {rounds:,} rounds a case, 95% intervals: a case holds from {max(row.least for row in rows):.1%} on (the level "
+        f"{worst.setting}). {rounds:,} rounds a case, 95% intervals: a case holds from {least:.1%} on (the level "
         "less three standard errors of the simulation; slow cases have fewer rounds and a wider allowance), and, "
         "unless it is approximate, if neither end fails more often than in 2.5% of the rounds, likewise. "
         "*Too low* is the share of the rounds in which the whole "
