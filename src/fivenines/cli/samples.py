@@ -69,6 +69,7 @@ def rate(
     """The failure rate that the labels of a chosen batch give, with what each number rests on."""
     from fivenines.evaluate.batches import Choice, rates_of_batch
     from fivenines.files import read_json, read_jsonl
+    from fivenines.stats.estimate import percent_text
 
     beside = _beside(batch)
     if not beside.is_file():
@@ -81,7 +82,7 @@ def rate(
     if len(found) > 1:
         typer.echo(
             "Report the first, unless another was chosen before the labels were seen: the best-looking of "
-            f"{len(found)} intervals no longer holds at {100 * level:g}%."
+            f"{len(found)} intervals no longer holds at {percent_text(level)}%."
         )
 
 
