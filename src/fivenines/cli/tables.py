@@ -14,7 +14,6 @@ from fivenines.filtering import FilterStats
 from fivenines.pipeline.labelling import WHY, Waiting
 from fivenines.pipeline.status import Status
 from fivenines.stats import Estimate
-from fivenines.stats.estimate import rounded_outwards
 from fivenines.task import Task
 
 __all__ = ["print_cost", "print_outcome", "print_status", "print_waiting"]
@@ -100,9 +99,7 @@ def interval(estimate: Mapping[str, Any] | None, digits: int = 2) -> str:
     if estimate is None:
         return "not measured"
     one = Estimate.from_dict(dict(estimate))
-    low, high = (
-        rounded_outwards(end, up=up, digits=digits) for end, up in ((one.low, False), (one.high, True))
-    )
+    low, high = one.rounded(digits)
     point = "not known" if math.isnan(one.point) else f"{one.point:.{digits}g}"
     return f"{point} ({low:.{digits}g} to {high:.{digits}g})"
 

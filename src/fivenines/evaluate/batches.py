@@ -21,7 +21,7 @@ from fivenines.stats.assisted import (
     failure_rate_hajek,
     failure_rate_horvitz_thompson,
 )
-from fivenines.stats.checks import check_rate, probability_array, value_array
+from fivenines.stats.checks import LARGEST_WHOLE, check_rate, probability_array, value_array, whole_array
 from fivenines.stats.designs import (
     Design,
     design_active,
@@ -38,7 +38,6 @@ __all__ = ["Choice", "DesignName", "choose_batch", "rates_of_batch"]
 DesignName = Literal["active", "uniform", "near", "stratified"]
 _STRATA = 5
 _EDGE = 1e-12
-_LARGEST = 2**53  # the whole numbers that a float holds
 
 Row = Mapping[str, Any]
 
@@ -73,11 +72,11 @@ class Choice:
             DataError: a key is missing, or values that no design could have.
         """
         try:
-            lines = _whole(data["lines"], "lines")
-            chosen = _whole(data["chosen"], "chosen")
+            lines = whole_array(data["lines"], "lines")
+            chosen = whole_array(data["chosen"], "chosen")
             scores = probability_array(data["scores"], "scores", lines.size)
             inclusion = value_array(data["inclusion"], "inclusion", lines.size)
-            strata = None if data["strata"] is None else _whole(data["strata"], "strata", lines.size)
+            strata = None if data["strata"] is None else whole_array(data["strata"], "strata", lines.size)
             if strata is not None and strata.max(initial=0) >= lines.size:
                 raise DataError(sentence("strata", f"must be numbers below {lines.size}", int(strata.max())))
             design = Design(inclusion, float(data["floor"]), str(data["design"]), strata)
@@ -173,15 +172,6 @@ def rates_of_batch(batch: Sequence[Row], choice: Choice, level: float = 0.95) ->
     ]
 
 
-def _whole(values: Any, name: str, n: int | None = None) -> NDArray[np.int64]:
-    """Whole numbers from 0, shape (n,)."""
-    array = value_array(values, name, n)
-    wrong = array[(array < 0) | (array != np.floor(array)) | (array > _LARGEST)]
-    if wrong.size:
-        raise DataError(sentence(name, "must be whole numbers from 0", float(wrong[0])))
-    return array.astype(np.int64)
-
-
 def _check_whole(lines: NDArray[np.int64], choice: Choice) -> None:
     """The lines that were chosen, each once."""
     strange, absent = np.setdiff1d(lines, choice.chosen), np.setdiff1d(choice.chosen, lines)
@@ -246,6 +236,6 @@ def _answer(row: Row) -> bool:
 
 def _line(row: Row) -> int:
     line = row.get("line")
-    if isinstance(line, bool) or not isinstance(line, int) or not 0 <= line <= _LARGEST:
+    if isinstance(line, bool) or not isinstance(line, int) or not 0 <= line <= LARGEST_WHOLE:
         raise DataError(sentence("a line of the batch", "must keep its number in `line`", line))
     return line

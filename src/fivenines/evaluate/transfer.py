@@ -14,7 +14,6 @@ from fivenines.errors import ConfigError, DataError, NotEnoughDataError, sentenc
 from fivenines.records import Severity
 from fivenines.stats import Estimate, failure_rate_exact
 from fivenines.stats.checks import check_level
-from fivenines.stats.estimate import rounded_outwards
 from fivenines.stats.reliability import failure_rate_unlike
 from fivenines.threshold import Threshold, fixed_threshold
 
@@ -59,10 +58,7 @@ class TransferCell:
     def __str__(self) -> str:
         rate = self.miss_rate
         point = "unknown" if math.isnan(rate.point) else f"{_percent(rate.point)}%"
-        low, high = (
-            _percent(rounded_outwards(end, up=up, digits=3))
-            for end, up in ((rate.low, False), (rate.high, True))
-        )
+        low, high = map(_percent, rate.rounded(digits=3))
         return f"{self.passed:,}/{self.failures:,} {point} ({low} to {high})"
 
 

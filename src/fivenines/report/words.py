@@ -99,7 +99,7 @@ def interval_text(estimate: Estimate | None, as_share: bool = True) -> str:
     if estimate is None:
         return ""
     show = rate_text if estimate.is_failure_rate else share_text if as_share else number_text
-    low, high = rounded_outwards(estimate.low, up=False), rounded_outwards(estimate.high, up=True)
+    low, high = estimate.rounded()
     if estimate.n == 0 and math.isnan(estimate.point):
         return ""
     if estimate.point == 0.0 and estimate.low <= 0.0:

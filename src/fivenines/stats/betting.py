@@ -120,16 +120,19 @@ def betting_bounds(items: Items, tail: float, top: float = 1.0) -> tuple[float, 
     point, first = _start(few, top)
     goal = -np.log(tail)
     low, _ = _crossing(lambda theta: _log_wealth_above(few, theta) < goal, 0.0, point, first)
-    return low, betting_upper(few, tail, top)
+    return low, _upper(few, tail, top)
 
 
 def betting_upper(items: Items, tail: float, top: float = 1.0) -> float:
     """The upper of the :func:`betting_bounds` alone."""
-    few = items.compact()
+    return _upper(items.compact(), tail, top)
+
+
+def _upper(few: Items, tail: float, top: float) -> float:
     point, first = _start(few, top)
     goal = -np.log(tail)
     _, high = _crossing(lambda theta: _log_wealth_below(few, theta) >= goal, point, top, first)
-    if items.floor < 0:  # what lies below 0 may refute every rate: then say no less than no failure would
+    if few.floor < 0:  # what lies below 0 may refute every rate: then say no less than no failure would
         none = replace(few, x=np.zeros_like(few.x))
         high = max(high, _crossing(lambda theta: _log_wealth_below(none, theta) >= goal, 0.0, top, first)[1])
     return high

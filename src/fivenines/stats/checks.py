@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from fivenines.errors import ConfigError, DataError, sentence
 
 __all__ = [
+    "LARGEST_WHOLE",
     "bool_array",
     "bounded_weight_array",
     "check_level",
@@ -23,8 +24,10 @@ __all__ = [
     "probability_array",
     "value_array",
     "weight_array",
+    "whole_array",
 ]
 
+LARGEST_WHOLE = 2**53  # up to which a float holds every whole number
 _MOST = 10**15  # of anything that is counted: beyond it tails lose their digits
 
 
@@ -80,6 +83,15 @@ def value_array(values: ArrayLike, name: str, n: int | None = None) -> NDArray[n
     if wrong.size:
         raise DataError(sentence(name, "must be finite", float(wrong[0])))
     return array
+
+
+def whole_array(values: ArrayLike, name: str, n: int | None = None) -> NDArray[np.int64]:
+    """Whole numbers from 0 that a float holds exactly, as a flat int64 array of ``n``. Raises DataError."""
+    array = value_array(values, name, n)
+    wrong = array[(array < 0) | (array != np.floor(array)) | (array > LARGEST_WHOLE)]
+    if wrong.size:
+        raise DataError(sentence(name, "must be whole numbers from 0", float(wrong[0])))
+    return array.astype(np.int64)
 
 
 def probability_array(values: ArrayLike, name: str, n: int | None = None) -> NDArray[np.float64]:

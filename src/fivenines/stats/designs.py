@@ -21,6 +21,7 @@ from fivenines.stats.checks import (
     probability_array,
     value_array,
     weight_array,
+    whole_array,
 )
 
 __all__ = [
@@ -112,7 +113,7 @@ def design_stratified(
         ConfigError: fewer labels than strata, more than items, or no expected rates for "optimal".
         DataError: strata that are not whole numbers from 0.
     """
-    number = _numbers(strata)
+    number = whole_array(strata, "strata")
     _check_budget(labels, number.size)
     sizes = np.bincount(number).astype(np.float64)
     if allocation not in get_args(Allocation):
@@ -291,11 +292,3 @@ def _allocated(wish: NDArray[np.float64], sizes: NDArray[np.float64], labels: in
 def _check_budget(labels: float, items: int) -> None:
     if not 0 < labels <= items:
         raise ConfigError(sentence("labels", f"must be positive and at most the {items} items", labels))
-
-
-def _numbers(strata: ArrayLike) -> NDArray[np.intp]:
-    array = value_array(strata, "strata")
-    wrong = array[(array < 0) | (array != np.floor(array))]
-    if wrong.size:
-        raise DataError(sentence("strata", "must be whole numbers from 0", float(wrong[0])))
-    return array.astype(np.intp)

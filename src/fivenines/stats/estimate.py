@@ -71,6 +71,13 @@ class Estimate:
         """Whether a known true value lies in the interval, ends included."""
         return self.low <= value <= self.high
 
+    def rounded(self, digits: int | None = None) -> tuple[float, float]:
+        """Both ends, rounded outwards as by :func:`rounded_outwards`."""
+        return (
+            rounded_outwards(self.low, up=False, digits=digits),
+            rounded_outwards(self.high, up=True, digits=digits),
+        )
+
     def named(self, what: str, *assumptions: str) -> Estimate:
         """The same estimate under another name, with further assumptions."""
         return replace(self, what=what, assumptions=(*self.assumptions, *assumptions))
@@ -121,7 +128,7 @@ class Estimate:
         The ends of the interval are rounded outwards, so that what is printed is a bound too.
         """
         point = "unknown" if math.isnan(self.point) else _show(self.point)
-        low, high = _show(rounded_outwards(self.low, up=False)), _show(rounded_outwards(self.high, up=True))
+        low, high = map(_show, self.rounded())
         about = "about " if self.approximate else ""
         trusting = f" if {self.trusts}" if self.trusts else ""
         text = (

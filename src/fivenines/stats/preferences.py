@@ -322,7 +322,7 @@ def _bet(
     n, tail = x.size, (1.0 - level) / 2
     if not n:
         return Estimate(math.nan, 0.0, 1.0, level, n, method, assumptions, "preference")
-    won, lost = (Items(each, d, bound, bound, "nested").compact() for each in (x, d - x))
+    won, lost = (Items(each, d, bound, bound, "nested") for each in (x, d - x))
     point = won.totals[0] / won.totals[1]
     low, high = 1.0 - betting_upper(lost, tail), betting_upper(won, tail)
     return Estimate(min(point, 1.0), low, high, level, n, method, assumptions, "preference")

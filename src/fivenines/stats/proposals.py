@@ -186,9 +186,8 @@ def control_coefficient(
     centred = weights - weights.mean()
     spread = float(centred @ centred)
     rounding = weights.size * (8 * np.finfo(np.float64).eps * float(weights.max())) ** 2
-    return (
-        float(centred @ (weights * f)) / spread if spread > rounding else 0.0
-    )  # equal weights teach nothing
+    # Equal weights teach nothing.
+    return float(centred @ (weights * f)) / spread if spread > rounding else 0.0
 
 
 def failure_rate_unmixed(
