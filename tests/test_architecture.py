@@ -32,9 +32,12 @@ LAYERS = {
     "models": 2,
     "threshold": 2,
     "filtering": 3,
+    "acquisition": 3,
+    "attacks": 3,
     "evaluate": 3,
     "report": 3,
     "pipeline": 4,
+    "rounds": 4,
     "demo": 4,
     "cli": 5,
 }

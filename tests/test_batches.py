@@ -32,12 +32,14 @@ def labelled(batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{**row, "failure": row["fails"]} for row in batch]
 
 
-@pytest.mark.parametrize("design", ["active", "uniform", "near", "stratified"])
+@pytest.mark.parametrize("design", ["active", "uniform", "near", "next", "stratified"])
 def test_every_design_gives_a_rate_that_holds(rows: list[dict[str, Any]], design: str) -> None:
     truth = sum(row["fails"] for row in rows) / len(rows)
     inside = 0
     for seed in range(20):
-        choice, batch = choose_batch(rows, 300, design, near=0.05 if design == "near" else None, seed=seed)
+        choice, batch = choose_batch(
+            rows, 300, design, near=0.05 if design in ("near", "next") else None, seed=seed
+        )
         assert abs(len(batch) - 300) < 80
         assert all(row["failure"] is None and 0 < row["inclusion"] <= 1 for row in batch)
         found = rates_of_batch(labelled(batch), Choice.from_dict(json.loads(json.dumps(choice.to_dict()))))
@@ -91,6 +93,18 @@ def test_accepted_texts_alone(rows: list[dict[str, Any]]) -> None:
         choose_batch(rows, 100)
 
 
+def test_next_goes_where_classifiers_disagree(rows: list[dict[str, Any]]) -> None:
+    doubted = [{**row, "disagreement": float(i < 100)} for i, row in enumerate(rows)]
+    del doubted[200]["disagreement"]  # counts as the largest
+    with_doubt, _ = choose_batch(doubted, 60, "next", near=0.02)
+    without, _ = choose_batch(rows, 60, "next", near=0.02)
+    likelier = with_doubt.design.inclusion > without.design.inclusion
+    assert likelier[:100].all()
+    assert likelier[200]
+    assert likelier[100:].sum() < 10
+    assert with_doubt.design.floor == pytest.approx(0.2 * 60 / 3000)
+
+
 def test_refuses_half_an_answer(rows: list[dict[str, Any]]) -> None:
     choice, batch = choose_batch(rows, 50)
     done = labelled(batch)
@@ -108,12 +122,16 @@ def test_refuses_half_an_answer(rows: list[dict[str, Any]]) -> None:
 
 
 def test_refuses_what_cannot_be_chosen(rows: list[dict[str, Any]]) -> None:
-    with pytest.raises(ConfigError, match="design must be one of active, uniform, near, stratified"):
+    with pytest.raises(ConfigError, match="design must be one of active, uniform, near, next, stratified"):
         choose_batch(rows, 50, "random")
     with pytest.raises(ConfigError, match="design near needs a threshold"):
         choose_batch(rows, 50, "near")
-    with pytest.raises(ConfigError, match="near must come with the design near, got active"):
+    with pytest.raises(ConfigError, match="design next needs a threshold"):
+        choose_batch(rows, 50, "next")
+    with pytest.raises(ConfigError, match="near must come with the design near or next, got active"):
         choose_batch(rows, 50, "active", near=0.5)
+    with pytest.raises(DataError, match="line 1 must have a disagreement of 0 or more, got -1"):
+        choose_batch([{**rows[0], "disagreement": -1.0}, *rows[1:]], 50, "next", near=0.5)
     with pytest.raises(NotEnoughDataError, match="must hold at least the 50 texts to label"):
         choose_batch(rows, 50, accepted_below=1e-300)
     with pytest.raises(ConfigError, match="threshold must lie strictly between 0 and 1"):

@@ -17,10 +17,12 @@ from fivenines.errors import DataError, sentence
 
 __all__ = [
     "Answer",
+    "Attempt",
     "Candidate",
     "Comparison",
     "Judgment",
     "Label",
+    "Outcome",
     "Output",
     "Reason",
     "Severity",
@@ -61,6 +63,16 @@ class Reason(StrEnum):
     UNSCORED = "no valid score"
     EMPTY = "empty completion"
     TOO_LONG = "longer than the classifier reads"
+
+
+class Outcome(StrEnum):
+    """How an attempt of an attack ended."""
+
+    FOOLED = "fooled"  # the classifier passes the text found; only a label makes it a success
+    PASSED = "passed unchanged"  # the classifier passes the text as it was: nothing to attack
+    EXHAUSTED = "nothing left to try"
+    BUDGET = "budget spent"
+    UNSCORED = "no valid score"  # of the text as it was: too long, or the classifier is broken
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,3 +202,41 @@ class Output:
     def first(self) -> Candidate:
         """The first draw: what the unfiltered generator would have returned."""
         return self.candidates[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try of an attack on one text.
+
+    ``start`` is the text it began with, ``best`` the one with the lowest score that it found and that keeps its
+    constraints, with ``score``; both are None where nothing was scored. ``queries`` counts the texts that the
+    classifier scored for it, ``seconds`` is its share of the time on the wall. ``refuted`` counts texts that fooled
+    the classifier and were judged to fail no longer. ``confirmed``: whether a label says that ``best`` still fails;
+    None while nobody was asked.
+    """
+
+    attack: str
+    start: Snippet
+    outcome: Outcome
+    best: Snippet | None
+    start_score: float | None
+    score: float | None
+    queries: int
+    seconds: float
+    seed: int
+    refuted: int = 0
+    confirmed: bool | None = None
+
+    @property
+    def id(self) -> str:
+        return content_id("attempt", self.attack, self.start.id, str(self.seed))
+
+    @property
+    def fooled(self) -> bool:
+        """The classifier's word alone."""
+        return self.outcome == Outcome.FOOLED
+
+    @property
+    def succeeded(self) -> bool:
+        """The classifier passes the text, and a label says that it fails."""
+        return self.fooled and self.confirmed is True

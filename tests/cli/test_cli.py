@@ -45,6 +45,11 @@ COMMANDS = [
     "evaluate",
     "report",
     "label",
+    "attack",
+    "round",
+    "rounds",
+    "understood",
+    "train-masked",
 ]
 
 

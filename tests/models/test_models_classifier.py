@@ -23,10 +23,10 @@ from fivenines.models.encoders import EncoderConfig
 from fivenines.models.folder import CARD
 from fivenines.models.heads import Head, reads_left_to_right
 from fivenines.models.language_model import LanguageModel, LanguageModelConfig
-from fivenines.models.objective import Objective
+from fivenines.models.objective import Objective, lesson_of
 from fivenines.models.protocols import ClassifierLike
 from fivenines.models.training_config import TrainingConfig
-from fivenines.records import Answer, Judgment, Snippet
+from fivenines.records import Answer, Judgment, Severity, Snippet
 
 WORDS = [
     "the",
@@ -313,6 +313,44 @@ def test_fit_forgets_the_past() -> None:
     np.testing.assert_array_equal(first, again)
 
 
+def test_learning_goes_on_from_where_it_stands_and_the_next_fit_forgets_that(tmp_path: Path) -> None:
+    snippets, judgments = task(48)
+    lesson = lesson_of(snippets, judgments, READING.objective)
+    made = Classifier.create([s.text for s in snippets], READING, TINY)
+    short = replace(TRAINING, epochs=2)
+    first = made.fit(snippets, judgments, training=short, folder=tmp_path).scores(snippets)
+    made.calibrate(snippets, judgments)
+    still = replace(short, max_steps=1, learning_rate=1e-12)
+    np.testing.assert_allclose(
+        made.learn(snippets, lesson, start="current", training=still).scores(snippets), first, atol=1e-6
+    )
+    assert made.calibration.method == "none"
+    # the same data, settings and folder: yet it is another training, and is not taken for the finished one
+    second = made.learn(snippets, lesson, start="current", training=short, folder=tmp_path).scores(snippets)
+    assert np.abs(second - first).max() > 1e-3
+    assert made.provenance["continued"] == 2
+    np.testing.assert_array_equal(made.fit(snippets, judgments, training=short).scores(snippets), first)
+    assert "continued" not in made.provenance
+    with pytest.raises(ConfigError, match="start must be initial or current, got here"):
+        made.learn(snippets, lesson, start="here")  # type: ignore[arg-type]
+
+
+def test_a_wide_definition_is_for_training_alone() -> None:
+    snippets, judgments = task(96)
+    borderline = [Judgment(j.snippet_id, j.answer, severity=Severity.BORDERLINE) for j in judgments]
+    mixed = [b if i % 4 == 1 else j for i, (j, b) in enumerate(zip(judgments, borderline, strict=True))]
+    rates = []
+    for wide in (False, True):
+        config = replace(READING, objective=Objective(wide=wide))
+        made = Classifier.create([s.text for s in snippets], config, TINY)
+        made.fit(snippets, mixed, validation=(snippets, mixed), training=TRAINING)
+        assert made.provenance["failures"] == (48 if wide else 24)
+        rates.append(made.scores(snippets).mean())
+        made.calibrate(snippets, mixed)
+        assert made.calibration.failures == 24
+    assert rates[1] > rates[0] + 0.1
+
+
 def test_validation_keeps_the_best_and_stops_early() -> None:
     snippets, judgments = task(96)
     for select_by in ("average_precision", "auroc", "log_loss"):
@@ -417,6 +455,7 @@ def test_what_it_refuses(classifier: Classifier, tmp_path: Path) -> None:
         ({"scoring_tokens": 0}, "scoring_tokens must be at least 1, got 0"),
         ({"dropout": 1.0}, r"dropout must be None or lie in \[0, 1\), got 1.0"),
         ({"select_by": "f1"}, "select_by must be average_precision, auroc or log_loss, got f1"),
+        ({"language_weight": 0}, "language_weight must be a positive number, got 0"),
         ({"precision": "int8"}, "precision must be auto, float32 or bfloat16, got int8"),
     ):
         with pytest.raises(ConfigError, match=message):

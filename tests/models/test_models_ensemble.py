@@ -36,6 +36,7 @@ def test_the_margin_is_the_mean_and_survives_saving(base: Path, tmp_path: Path) 
     each = [member.margins(SNIPPETS) for member in ensemble.members]
     assert not np.array_equal(each[0], each[1])  # each has its own seed
     np.testing.assert_allclose(ensemble.margins(SNIPPETS), (each[0] + each[1] + each[2]) / 3)
+    np.testing.assert_allclose(ensemble.member_margins(SNIPPETS), each)
     ensemble.calibrate(SNIPPETS, JUDGMENTS)
     scores = ensemble.scores(SNIPPETS)
     assert np.all((scores > 0) & (scores < 1))

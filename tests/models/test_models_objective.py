@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from fivenines.errors import ConfigError
 from fivenines.models.objective import Lesson, Objective, lesson_of
-from fivenines.records import Answer, Judgment, Snippet
+from fivenines.records import Answer, Judgment, Severity, Snippet
 
 SNIPPETS = [Snippet("p", f"c{i}") for i in range(4)]
 ANSWERS = [Answer.FAILURE, Answer.OK, Answer.UNSURE, Answer.FAILURE]
@@ -37,6 +38,32 @@ def test_targets(objective: Objective, index: list[int], targets: list[float]) -
     assert lesson.index.tolist() == index
     assert lesson.targets.tolist() == targets
     assert lesson.weights.tolist() == [i + 1 for i in index]
+
+
+def test_a_wide_definition_teaches_doubt_as_failure_and_measures_strictly() -> None:
+    snippets = [Snippet("p", f"c{i}") for i in range(6)]
+    answers = [Answer.FAILURE, Answer.OK, Answer.UNSURE, Answer.OK, Answer.FAILURE, Answer.OK]
+    severities = [Severity.CLEAR, Severity.NONE, None, Severity.BORDERLINE, Severity.BORDERLINE, None]
+    counts = [(2, 0, 0), (0, 2, 0), (0, 1, 1), (0, 2, 0), (2, 0, 0), (1, 2, 1)]
+    rows = zip(snippets, answers, counts, severities, strict=True)
+    judgments = [Judgment(s.id, answer, *n, severity=severity) for s, answer, n, severity in rows]
+    for unsure in (0.5, None):
+        objective = Objective(wide=True, unsure=unsure)
+        taught = lesson_of(snippets, judgments, objective, training=True)
+        assert taught.index.tolist() == [0, 1, 2, 3, 4, 5]
+        assert taught.targets.tolist() == [1, 0, 1, 1, 1, 0]
+        strict = lesson_of(snippets, judgments, objective)
+        assert strict.targets.tolist() == ([1, 0, 0.5, 0, 1, 0] if unsure is not None else [1, 0, 0, 1, 0])
+        shares = lesson_of(snippets, judgments, replace(objective, targets="shares"), training=True)
+        assert shares.targets.tolist() == [1, 0, 1, 1, 1, 0.5]
+    narrow = lesson_of(snippets, judgments, Objective(), training=True)
+    assert narrow.targets.tolist() == [1, 0, 0.5, 0, 1, 0]
+
+
+def test_a_lesson_keeps_its_texts() -> None:
+    lesson = Lesson(np.arange(3), np.array([1.0, 0.0, 0.0]), np.ones(3), ("a text",))
+    assert lesson.only(np.array([True, False, True])).texts == ("a text",)
+    assert lesson.oversampled(0.5, np.random.default_rng(0)).texts == ("a text",)
 
 
 @given(st.integers(1, 20), st.integers(1, 60), st.floats(0.05, 0.9), st.integers(0, 99))

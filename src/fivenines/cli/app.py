@@ -7,7 +7,7 @@ import sys
 import typer
 
 import fivenines
-from fivenines.cli import labels, plan, samples, tasks
+from fivenines.cli import labels, masked, plan, rounds, samples, tasks
 from fivenines.errors import FiveninesError, UserError
 
 __all__ = ["app", "main"]
@@ -38,7 +38,9 @@ def _root(
 
 
 tasks.register(app)
+rounds.register(app)
 samples.register(app)
+masked.register(app)
 plan.register(app)
 app.add_typer(labels.app, name="label")
 

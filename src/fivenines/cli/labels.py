@@ -14,7 +14,10 @@ __all__ = ["app"]
 
 app = typer.Typer(help="Give labels: questions out, answers in.", no_args_is_help=True)
 Purpose = Annotated[
-    str | None, typer.Option(help="train, calibrate, unfiltered, filtered or compare; all if left out.")
+    str | None,
+    typer.Option(
+        help="train, calibrate, unfiltered, filtered, attack, attack-measure or compare; all if left out."
+    ),
 ]
 
 

@@ -24,11 +24,13 @@ def sample(
     scored: Annotated[Path, typer.Argument(help="JSONL with scores (fivenines score).", metavar="IN")],
     batch: Annotated[Path, typer.Argument(help="The lines to label, as JSONL.", metavar="OUT")],
     labels: Annotated[int, typer.Option(min=1, help="How many, to be expected.")],
-    design: Annotated[str, typer.Option(help="active, uniform, near or stratified.")] = "active",
+    design: Annotated[str, typer.Option(help="active, uniform, near, next or stratified.")] = "active",
     accepted_below: Annotated[
         float | None, typer.Option(help="Only texts that this threshold accepts.", metavar="SCORE")
     ] = None,
-    near: Annotated[float | None, typer.Option(help="For near, another threshold.", metavar="SCORE")] = None,
+    near: Annotated[
+        float | None, typer.Option(help="For near and next, another threshold.", metavar="SCORE")
+    ] = None,
     uniform: Annotated[float, typer.Option(help="Share of the labels that looks everywhere.")] = 0.2,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:

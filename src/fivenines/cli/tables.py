@@ -50,8 +50,8 @@ def print_status(console: Console, status: Status) -> None:
         console.print(f"All done: {_report(status.task)}", highlight=False, soft_wrap=True)
 
 
-def print_waiting(console: Console, task: Task, waiting: Sequence[Waiting]) -> None:
-    """What people have to do, and how."""
+def print_waiting(console: Console, task: Task, waiting: Sequence[Waiting], then: str | None = None) -> None:
+    """What people have to do, and how; ``then`` is the command that goes on, by default `fivenines run`."""
     console.print("\nWaiting for people:", style="bold")
     for one in waiting:
         console.print(f"  {one}", highlight=False)
@@ -62,7 +62,7 @@ def print_waiting(console: Console, task: Task, waiting: Sequence[Waiting]) -> N
         "     fill in the answers (failure, ok or unsure; for preferences left, right or tie), by the guidelines in\n"
         f"     {task.path(task.guidelines)}\n"
         f"     fivenines label import {task.folder} questions.jsonl --labeler NAME\n"
-        f"     fivenines run {task.folder}",
+        f"     {then or f'fivenines run {task.folder}'}",
         highlight=False,
         soft_wrap=True,
     )

@@ -6,6 +6,7 @@ probability each, and their scores. So the labels serve whoever holds the two fi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
@@ -13,6 +14,7 @@ from typing import Any, Literal, Self, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from fivenines.acquisition import AcquisitionConfig, acquisition_design
 from fivenines.errors import ConfigError, DataError, NotEnoughDataError, sentence
 from fivenines.stats import Estimate
 from fivenines.stats.assisted import (
@@ -35,7 +37,7 @@ from fivenines.stats.stratified import failure_rate_stratified
 
 __all__ = ["Choice", "DesignName", "choose_batch", "rates_of_batch"]
 
-DesignName = Literal["active", "uniform", "near", "stratified"]
+DesignName = Literal["active", "uniform", "near", "next", "stratified"]
 _STRATA = 5
 _EDGE = 1e-12
 
@@ -108,17 +110,18 @@ def choose_batch(
         rows: each with a ``score``, P(failure).
         labels: how many to be expected; the coins of a design give some more or fewer.
         name: a design of :mod:`fivenines.stats.designs`. "stratified" takes equal numbers of five strata of
-            log odds of equal width.
+            log odds of equal width. "next" looks at what is accepted near the threshold and, where lines have a
+            ``disagreement`` of several classifiers, at that (:mod:`fivenines.acquisition`).
         accepted_below: take the pool of what this threshold accepts alone; the rate is then that of such text.
             A text without a score is never accepted.
-        near: the threshold for "near"; None: ``accepted_below``.
-        uniform: share of the labels that looks everywhere ("active", "near").
+        near: the threshold for "near" and "next"; None: ``accepted_below``.
+        uniform: share of the labels that looks everywhere ("active", "near", "next").
         numbers: of the lines, ascending; None: from 1 on.
 
     Raises:
         DataError: a line without a score or with one outside [0, 1].
         NotEnoughDataError: nothing to choose from, or fewer lines than labels.
-        ConfigError: an unknown design, "near" without a threshold, or a threshold for it with another design.
+        ConfigError: an unknown design, "near" or "next" without a threshold, or a threshold for it with another design.
     """
     line = np.arange(1, len(rows) + 1) if numbers is None else np.asarray(numbers, dtype=np.int64)
     scores = _scores(rows, line, missing_allowed=accepted_below is not None)
@@ -128,7 +131,13 @@ def choose_batch(
     if kept.size < labels:
         message = sentence("the pool", f"must hold at least the {labels} texts to label", int(kept.size))
         raise NotEnoughDataError(message, labels - int(kept.size))
-    design = _design(scores[kept], labels, name, near, accepted_below, uniform)
+    threshold = _threshold(name, near, accepted_below)
+    if name == "next":
+        doubt = _disagreement([rows[place] for place in kept.tolist()], line[kept])
+        config = AcquisitionConfig(random_share=uniform)
+        design = acquisition_design(scores[kept], threshold, labels, disagreement=doubt, config=config)
+    else:
+        design = _design(scores[kept], labels, name, threshold, uniform)
     taken = design.draw(seed)
     order = np.random.default_rng([seed, 1]).permutation(taken)
     batch = [
@@ -186,24 +195,24 @@ def _check_whole(lines: NDArray[np.int64], choice: Choice) -> None:
         raise DataError(sentence("the batch", "must hold each line once", f"{lines.size} with repeats"))
 
 
-def _design(
-    scores: NDArray[np.float64],
-    labels: int,
-    name: str,
-    near: float | None,
-    accepted_below: float | None,
-    uniform: float,
-) -> Design:
-    if near is not None and name != "near":
-        raise ConfigError(sentence("near", "must come with the design near", name))
+def _threshold(name: str, near: float | None, accepted_below: float | None) -> float:
+    """The one that a design looks at; NaN for those that look at none."""
+    if name not in ("near", "next"):
+        if near is not None:
+            raise ConfigError(sentence("near", "must come with the design near or next", name))
+        return math.nan
     threshold = accepted_below if near is None else near
+    if threshold is None:
+        raise ConfigError(sentence(f"design {name}", "needs a threshold", "none"))
+    return threshold
+
+
+def _design(scores: NDArray[np.float64], labels: int, name: str, threshold: float, uniform: float) -> Design:
     if name == "uniform":
         return design_uniform(scores.size, labels)
     if name == "active":
         return design_active(scores, labels, uniform=uniform)
     if name == "near":
-        if threshold is None:
-            raise ConfigError(sentence("design near", "needs a threshold", "none"))
         return design_near_threshold(scores, threshold, labels, uniform=uniform)
     if name != "stratified":
         raise ConfigError(sentence("design", f"must be one of {', '.join(get_args(DesignName))}", name))
@@ -224,6 +233,20 @@ def _scores(rows: Sequence[Row], lines: NDArray[np.int64], *, missing_allowed: b
             raise DataError(sentence(f"line {lines[number]}", "must have a score in [0, 1]", score, then))
         found[number] = score
     return found
+
+
+def _disagreement(rows: Sequence[Row], lines: NDArray[np.int64]) -> NDArray[np.float64] | None:
+    """Of each line, NaN where it has none; None where no line has any."""
+    found = np.full(len(rows), np.nan)
+    for number, row in enumerate(rows):
+        value = row.get("disagreement")
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value < math.inf:
+            must = "must have a disagreement of 0 or more"
+            raise DataError(sentence(f"line {lines[number]}", must, value))
+        found[number] = value
+    return None if np.isnan(found).all() else found
 
 
 def _answer(row: Row) -> bool:

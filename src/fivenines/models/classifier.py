@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -18,34 +17,23 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from fivenines.errors import ConfigError, ModelError, sentence
-from fivenines.models.batching import Batch, LengthBatches, to_device
+from fivenines.models.batching import to_device
 from fivenines.models.calibration import Calibration, Method, log_loss
 from fivenines.models.checkpoints import remove_checkpoint
 from fivenines.models.classifier_config import ClassifierConfig
 from fivenines.models.continuation import ContinuationEncoder
 from fivenines.models.devices import autocast, place, training_attention
 from fivenines.models.encoders import EncoderConfig, make_encoder, train_pair_tokenizer
-from fivenines.models.folder import (
-    Card,
-    load_tokenizer,
-    read_card,
-    save_folder,
-)
+from fivenines.models.folder import Card, load_tokenizer, read_card, save_folder
 from fivenines.models.heads import load_with_head, reads_left_to_right
 from fivenines.models.language_model import KIND as GENERATOR
-from fivenines.models.losses import as_two_classes, classification_loss
+from fivenines.models.losses import as_two_classes
 from fivenines.models.objective import Lesson, calibration_of, lesson_of
 from fivenines.models.optimizers import freeze_bottom
-from fivenines.models.pairs import (
-    LONGEST,
-    Encoded,
-    PairEncoder,
-    model_inputs,
-    readable_length,
-    token_counts,
-    with_targets,
-)
+from fivenines.models.pairs import LONGEST, Encoded, PairEncoder, readable_length
 from fivenines.models.prefix_scoring import PrefixScorer, make_prefix_scorer
+from fivenines.models.sittings import continuation_folder, remove_continuations
+from fivenines.models.teaching import course_of, readable
 from fivenines.models.training import train
 from fivenines.models.training_config import Precision, TrainingConfig, TrainingResult
 from fivenines.records import Judgment, Snippet
@@ -55,7 +43,6 @@ __all__ = ["Classifier", "ClassifierConfig", "Judged"]
 KIND = "classifier"
 Judged = tuple[Sequence[Snippet], Sequence[Judgment]]
 _AT_ONCE = 16384  # snippets tokenized together when scoring: bounds the memory
-_LOG = logging.getLogger(__name__)
 
 
 class Classifier:
@@ -157,6 +144,7 @@ class Classifier:
         judgments: Sequence[Judgment],
         *,
         weights: ArrayLike | None = None,
+        texts: Sequence[str] = (),
         validation: Judged | None = None,
         training: TrainingConfig | None = None,
         folder: Path | None = None,
@@ -165,103 +153,97 @@ class Classifier:
         """Learn from judged snippets, from the weights that were loaded or created; earlier fits are
         forgotten.
 
-        ``weights`` (n,) multiply the loss of each snippet. With ``validation`` the best evaluation is kept.
+        ``weights`` (n,) multiply the loss of each snippet. ``texts`` of the domain, unjudged, are read besides
+        (see ``config.language_weight``). With ``validation`` the best evaluation is kept.
         With ``folder`` a killed fit goes on from its checkpoint. Snippets whose completion does not fit are
         left out, counted in ``provenance`` and logged. The calibration becomes the identity.
 
         Raises NotEnoughDataError unless both answers are there, ModelError when no completion fits.
         """
-        training = TrainingConfig() if training is None else training
-        self._start_over()
-        lesson, encoded = self._readable(
-            lesson_of(snippets, judgments, self.config.objective, weights), snippets
+        lesson = lesson_of(snippets, judgments, self.config.objective, weights, training=True)
+        lesson = replace(lesson, texts=tuple(texts))
+        return self.learn(
+            snippets, lesson, validation=validation, training=training, folder=folder, progress=progress
         )
-        source = self._source(lesson, encoded, training)
-        loss = self._loss(lesson)
+
+    def learn(
+        self,
+        snippets: Sequence[Snippet],
+        lesson: Lesson,
+        *,
+        start: Literal["initial", "current"] = "initial",
+        validation: Judged | None = None,
+        training: TrainingConfig | None = None,
+        folder: Path | None = None,
+        progress: bool = False,
+    ) -> Self:
+        """As :meth:`fit`, of targets that need not be judgments: ``lesson.index`` counts in ``snippets``.
+
+        ``start="current"`` goes on from the weights as they are, with a fresh optimizer; what was learned since
+        loading stays, and the next fit forgets this as well. A killed one goes on from its checkpoint when the
+        same calls are made again; the checkpoint of one that began elsewhere is never taken for it.
+        """
+        training = TrainingConfig() if training is None else training
+        self._begin(start)
+        place = folder if folder is None or start == "initial" else continuation_folder(folder, self.model)
+        known, encoded = readable(self.pairs, snippets, lesson)
+        course = course_of(self.model, self.pairs, known, encoded, self.config, training)
         validate = None if validation is None else self._validator(validation)
         training = replace(training, precision=self._precision(training.precision))
         with training_attention(self.model):
             self.result = train(
-                self.model, source, loss, training, validate=validate, folder=folder, progress=progress
+                course.model,
+                course.source,
+                course.loss,
+                training,
+                validate=validate,
+                folder=place,
+                progress=progress,
             )
         self.fitted = True
-        summary = {k: v for k, v in self.result.to_dict().items() if k not in ("losses", "seconds")}
+        self._note(len(snippets), known, start, training, self.result)
+        return self
+
+    def _begin(self, start: Literal["initial", "current"]) -> None:
+        if start not in ("initial", "current"):
+            raise ConfigError(sentence("start", "must be initial or current", start))
+        if self._initial is None:
+            self._initial = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
+        elif start == "initial":
+            self.model.load_state_dict(self._initial)
+        self._prefixes = None  # it remembers prompts as the old weights read them
+        self._prefixes_tried = False
+        self.calibration = Calibration()
+        if start == "initial":
+            self.fitted = self._initially_fitted
+            self.provenance = dict(self._initial_provenance)
+
+    def _note(
+        self, given: int, known: Lesson, start: str, training: TrainingConfig, result: TrainingResult
+    ) -> None:
+        summary = {k: v for k, v in result.to_dict().items() if k not in ("losses", "seconds")}
+        again = {"continued": self.provenance.get("continued", 0) + 1} if start == "current" else {}
+        self.provenance = self.provenance | again
         self.provenance |= {
-            "snippets": len(snippets),
-            "left out": len(snippets) - len(lesson),
-            "failures": int(np.sum(lesson.targets > 0.5)),
+            "snippets": given,
+            "left out": given - len(known),
+            "failures": int(np.sum(known.targets > 0.5)),
             "training": asdict(training),
             "result": summary,
             "versions": {"python": platform.python_version(), "torch": torch.__version__}
             | {"transformers": transformers.__version__},
         }
-        return self
-
-    def _start_over(self) -> None:
-        if self._initial is None:
-            self._initial = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
-        else:
-            self.model.load_state_dict(self._initial)
-        self._prefixes = None  # it remembers prompts as the old weights read them
-        self._prefixes_tried = False
-        self.fitted = self._initially_fitted
-        self.calibration = Calibration()
-        self.provenance = dict(self._initial_provenance)
 
     def _precision(self, wanted: Precision) -> Precision:
         """transformers' first DeBERTa fills its mask with the least float32 and so fails in bfloat16."""
         return "float32" if wanted == "auto" and self.model.config.model_type == "deberta" else wanted
 
-    def _readable(self, lesson: Lesson, snippets: Sequence[Snippet]) -> tuple[Lesson, dict[int, Encoded]]:
-        """The part of the lesson whose completions fit, and its encoded pairs by snippet."""
-        chosen = self.pairs.encode([snippets[i] for i in lesson.index])
-        encoded = {int(i): pair for i, pair in zip(lesson.index, chosen, strict=True) if pair is not None}
-        missing = len(lesson) - len(encoded)
-        if missing == len(lesson):
-            then = "Give a larger max_length or shorter completions."
-            must = f"must fit into {self.pairs.max_length} tokens"
-            raise ModelError(sentence("completions", must, f"none of {len(lesson)} that does", then))
-        if missing:
-            _LOG.warning(
-                "%d of %d snippets are left out: their completions are empty or do not fit into %d tokens",
-                missing,
-                len(lesson),
-                self.pairs.max_length,
-            )
-        return lesson.only(np.array([int(i) in encoded for i in lesson.index])), encoded
-
-    def _source(self, lesson: Lesson, encoded: dict[int, Encoded], training: TrainingConfig) -> LengthBatches:
-        rng = np.random.default_rng(training.seed)
-        taught = lesson.oversampled(self.config.objective.oversample, rng)
-        items = [encoded[int(i)] for i in taught.index]
-
-        def collate(rows: NDArray[np.int64]) -> Batch:
-            batch = self.pairs.collate([items[i] for i in rows])
-            return with_targets(batch, taught.targets[rows], taught.weights[rows])
-
-        return LengthBatches(token_counts(items), collate, training.batch_size, seed=training.seed)
-
-    def _loss(self, lesson: Lesson) -> Any:
-        objective = self.config.objective
-        pair = lesson.class_weights(objective.class_weights)
-        class_weights = None if pair is None else torch.tensor(pair)
-
-        def loss(model: nn.Module, batch: Batch) -> Tensor:
-            return classification_loss(
-                model(**model_inputs(batch)).logits,
-                batch["targets"],
-                class_weights=class_weights,
-                sample_weights=batch["weights"],
-                label_smoothing=objective.label_smoothing,
-                focal_gamma=objective.focal_gamma,
-            )
-
-        return loss
-
     def _validator(self, validation: Judged) -> Any:
         """A function of the model that grows with its quality on the validation set."""
         snippets, judgments = validation
-        lesson, encoded = self._readable(lesson_of(snippets, judgments, self.config.objective), snippets)
+        lesson, encoded = readable(
+            self.pairs, snippets, lesson_of(snippets, judgments, self.config.objective)
+        )
         items = [encoded[int(i)] for i in lesson.index]
         clear = lesson.targets != 0.5
         answers = lesson.targets > 0.5
@@ -389,6 +371,7 @@ class Classifier:
         card = Card(KIND, asdict(self.config), self.calibration.to_dict(), self.provenance)
         save_folder(Path(folder), self.model, self.tokenizer, card)
         remove_checkpoint(Path(folder))
+        remove_continuations(Path(folder))
 
 
 def _margins_of(logits: Tensor) -> NDArray[np.float64]:

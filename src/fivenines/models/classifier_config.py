@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 from fivenines.errors import ConfigError, ModelError, sentence
+from fivenines.models.hardening import Hardening
 from fivenines.models.heads import Head
 from fivenines.models.objective import Objective
 from fivenines.models.training_config import Precision
@@ -23,7 +24,9 @@ class ClassifierConfig:
     ``max_length`` in tokens of a pair; None: what the model takes, 512 at most. ``scoring_tokens``: tokens of
     a scoring batch with its padding. ``prefix_cache_mb``: memory, in 2^20 bytes, for the prompts that a model
     that reads from left to right has read (0: none; an encoder reads each pair anew). ``dropout``: overrides
-    every rate of the model while it trains. ``select_by``: what a validation set is for. ``seed``: of a new head.
+    every rate of the model while it trains. ``select_by``: what a validation set is for. ``hardening``: what is added
+    to the loss against attacks. ``language_weight``: of the language loss on the texts that a fit is given besides.
+    ``seed``: of a new head.
     """
 
     outputs: Literal[1, 2] = 2
@@ -36,6 +39,8 @@ class ClassifierConfig:
     dropout: float | None = None
     select_by: Literal["average_precision", "auroc", "log_loss"] = "average_precision"
     objective: Objective = field(default_factory=Objective)
+    hardening: Hardening = field(default_factory=Hardening)
+    language_weight: float = 0.1
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -58,12 +63,18 @@ class ClassifierConfig:
         if self.select_by not in ("average_precision", "auroc", "log_loss"):
             must = "must be average_precision, auroc or log_loss"
             raise ConfigError(sentence("select_by", must, self.select_by))
+        if not 0 < self.language_weight < float("inf"):
+            raise ConfigError(sentence("language_weight", "must be a positive number", self.language_weight))
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Self:
         """From the settings in a card. Raises ModelError for settings that this version does not know."""
         try:
-            return cls(**{**content, "objective": Objective(**content.get("objective", {}))})
+            parts = {
+                "objective": Objective(**content.get("objective", {})),
+                "hardening": Hardening.from_dict(content.get("hardening", {})),  # older cards have none
+            }
+            return cls(**{**content, **parts})
         except TypeError as error:
             then = "Give a config."
             raise ModelError(

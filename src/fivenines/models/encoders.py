@@ -12,6 +12,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
     PretrainedConfig,
     PreTrainedModel,
@@ -22,7 +23,7 @@ from fivenines.errors import ConfigError, DataError, sentence
 from fivenines.models.devices import isolated
 from fivenines.models.heads import Head, pooled_over
 
-__all__ = ["Architecture", "EncoderConfig", "make_encoder", "train_pair_tokenizer"]
+__all__ = ["Architecture", "EncoderConfig", "make_encoder", "make_masked_model", "train_pair_tokenizer"]
 
 Architecture = Literal["bert", "roberta", "modernbert", "deberta", "deberta-v2"]
 _ARCHITECTURES = ("bert", "roberta", "modernbert", "deberta", "deberta-v2")
@@ -117,6 +118,8 @@ def train_pair_tokenizer(texts: Iterable[str], config: EncoderConfig) -> PreTrai
 def _model_config(
     config: EncoderConfig, tokenizer: PreTrainedTokenizerFast, outputs: int
 ) -> PretrainedConfig:
+    if config.architecture == "modernbert":  # knows no types
+        tokenizer.model_input_names = ["input_ids", "attention_mask"]
     common: dict[str, Any] = {
         "vocab_size": len(tokenizer),
         "hidden_size": config.width,
@@ -169,8 +172,6 @@ def make_encoder(
     head: Head = "plain",
 ) -> PreTrainedModel:
     """A sequence classifier with random weights, the same for the same seed."""
-    if config.architecture == "modernbert":  # knows no types
-        tokenizer.model_input_names = ["input_ids", "attention_mask"]
     settings = _model_config(config, tokenizer, outputs)
     plain: Any = AutoModelForSequenceClassification
     bare: Any = AutoModel
@@ -180,4 +181,16 @@ def make_encoder(
             model = plain.from_config(settings)
         else:
             model = pooled_over(bare.from_config(settings), tokenizer, outputs, config.dropout)
+    return model
+
+
+def make_masked_model(
+    config: EncoderConfig, tokenizer: PreTrainedTokenizerFast, *, seed: int
+) -> PreTrainedModel:
+    """A masked language model with random weights, its head tied to the word embeddings."""
+    auto: Any = AutoModelForMaskedLM
+    settings = _model_config(config, tokenizer, outputs=2)
+    settings.tie_word_embeddings = True
+    with isolated(seed):
+        model: PreTrainedModel = auto.from_config(settings)
     return model

@@ -82,10 +82,13 @@ class Ensemble:
         self.calibration = Calibration()
         return self
 
+    def member_margins(self, snippets: Sequence[Snippet]) -> NDArray[np.float64]:
+        """The margin of each member, shape (members, n): how much they differ says what to label next."""
+        return np.stack([member.margins(snippets) for member in self.members])
+
     def margins(self, snippets: Sequence[Snippet]) -> NDArray[np.float64]:
         """Mean of the members' margins, shape (n,); NaN where one of them cannot read a snippet."""
-        each = np.stack([member.margins(snippets) for member in self.members])  # (members, n)
-        mean: NDArray[np.float64] = each.mean(axis=0)
+        mean: NDArray[np.float64] = self.member_margins(snippets).mean(axis=0)
         return mean
 
     def forget(self) -> None:

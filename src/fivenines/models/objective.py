@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fivenines.errors import ConfigError, DataError, LabelError, NotEnoughDataError, sentence
 from fivenines.models.calibration import Calibration, Method, fit_calibration
-from fivenines.records import Answer, Judgment, Snippet
+from fivenines.records import Answer, Judgment, Severity, Snippet
 
 __all__ = ["Lesson", "Objective", "calibration_of", "lesson_of"]
 
@@ -24,7 +24,9 @@ class Objective:
     (unsure counts ``unsure``). ``unsure``: the target of an unsure answer, None leaves it out.
     ``class_weights``: "balanced" weighs both answers alike in sum, or (weight of ok, weight of failure).
     ``oversample``: failures are repeated until they are this share of the snippets. ``label_smoothing`` and
-    ``focal_gamma`` as in ``losses.classification_loss``.
+    ``focal_gamma`` as in ``losses.classification_loss``. ``wide``: in training, what is unsure or was judged
+    borderline, whichever the answer, is a failure too (and unsure labels among shares): a margin of safety around
+    the strict definition, by which the scores are still calibrated and measured.
     """
 
     targets: Literal["answer", "shares"] = "answer"
@@ -33,6 +35,7 @@ class Objective:
     oversample: float | None = None
     label_smoothing: float = 0.0
     focal_gamma: float = 0.0
+    wide: bool = False
 
     def __post_init__(self) -> None:
         if self.targets not in ("answer", "shares"):
@@ -58,19 +61,23 @@ class Objective:
 @dataclass(frozen=True)
 class Lesson:
     """Arrays aligned with each other: which snippet (``index``), its target P(failure) and its weight, each
-    (n,).
+    (n,). ``texts`` of the domain are read besides, for the language loss.
     """
 
     index: NDArray[np.int64]
     targets: NDArray[np.float64]
     weights: NDArray[np.float64]
+    texts: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.index)
 
     def only(self, keep: NDArray[np.bool_]) -> Lesson:
         """The part where ``keep``, shape (n,), holds."""
-        return Lesson(self.index[keep], self.targets[keep], self.weights[keep])
+        return self._taken(keep)
+
+    def _taken(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Lesson:
+        return Lesson(self.index[rows], self.targets[rows], self.weights[rows], self.texts)
 
     def oversampled(self, share: float | None, rng: np.random.Generator) -> Lesson:
         """Failures repeated until they are ``share`` of all; the remainder of the division is drawn."""
@@ -84,7 +91,7 @@ class Lesson:
         rest = rng.choice(failures, wanted % len(failures), replace=False)
         more = np.concatenate([np.tile(failures, wanted // len(failures) - 1), rest])
         order = np.concatenate([np.arange(len(self)), more]).astype(np.int64)
-        return Lesson(self.index[order], self.targets[order], self.weights[order])
+        return self._taken(order)
 
     def class_weights(
         self, wanted: Literal["balanced"] | tuple[float, float] | None
@@ -108,13 +115,19 @@ def _target(judgment: Judgment, objective: Objective) -> float | None:
     return float(judgment.answer == Answer.FAILURE)
 
 
+def _in_doubt(judgment: Judgment) -> bool:
+    return judgment.answer == Answer.UNSURE or judgment.severity == Severity.BORDERLINE
+
+
 def lesson_of(
     snippets: Sequence[Snippet],
     judgments: Sequence[Judgment],
     objective: Objective,
     weights: ArrayLike | None = None,
+    *,
+    training: bool = False,
 ) -> Lesson:
-    """Targets of all snippets that have one.
+    """Targets of all snippets that have one. Only ``training`` heeds ``objective.wide``.
 
     Raises DataError for sequences of unlike length, LabelError for a judgment of another snippet,
     NotEnoughDataError unless failures and oks are both there.
@@ -127,7 +140,9 @@ def lesson_of(
         if judgment.snippet_id != snippet.id:
             must = f"must be of the snippet beside it ({snippet.id})"
             raise LabelError(sentence("judgment", must, judgment.snippet_id, "Align the two sequences."))
-    found = [_target(judgment, objective) for judgment in judgments]
+    wide = training and objective.wide
+    objective = replace(objective, unsure=1.0) if wide else objective
+    found = [1.0 if wide and _in_doubt(judgment) else _target(judgment, objective) for judgment in judgments]
     index = np.array([i for i, target in enumerate(found) if target is not None], dtype=np.int64)
     targets = np.array([target for target in found if target is not None], dtype=np.float64)
     for name, there in (("failure", np.any(targets > 0.5)), ("ok", np.any(targets < 0.5))):

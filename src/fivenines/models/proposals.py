@@ -10,21 +10,39 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from fivenines.errors import ConfigError, sentence
 from fivenines.models.batching import pad, plan_batches
-from fivenines.models.language_model import LanguageModel
-from fivenines.models.sampling import Written
+from fivenines.models.sampling import Sampler, SamplingConfig, Written
 from fivenines.models.token_choice import token_weights
 from fivenines.records import Snippet
 from fivenines.stats.checks import check_rate
 
-__all__ = ["MixtureDraws", "draw_mixture", "log_probability"]
+__all__ = ["Drawing", "MixtureDraws", "draw_mixture", "log_probability"]
+
+
+class Drawing(Protocol):
+    """A generator whose draws have an exact probability: a language model, or several that write as one."""
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase: ...
+
+    @property
+    def sampling(self) -> SamplingConfig: ...
+
+    @property
+    def sampler(self) -> Sampler: ...
+
+    def tokens_at_once(self) -> int:
+        """How many tokens to read in one batch."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +60,7 @@ class MixtureDraws:
 
 
 def draw_mixture(
-    target: LanguageModel, proposal: LanguageModel, prompts: Sequence[str], *, share: float = 0.2, seed: int
+    target: Drawing, proposal: Drawing, prompts: Sequence[str], *, share: float = 0.2, seed: int
 ) -> MixtureDraws:
     """One completion of each prompt from the defensive mixture of two generators (Hesterberg 1995).
 
@@ -74,7 +92,7 @@ def draw_mixture(
 
 @torch.inference_mode()
 def log_probability(
-    model: LanguageModel, prompts: Sequence[str], tokens: Sequence[Sequence[int]]
+    model: Drawing, prompts: Sequence[str], tokens: Sequence[Sequence[int]]
 ) -> NDArray[np.float64]:
     """log P(tokens | prompt) in nats of a generator that samples as ``model.sampling`` says, shape (n,).
 
@@ -100,7 +118,7 @@ def log_probability(
     return out
 
 
-def _chosen(logits: Tensor, drawn: Tensor, model: LanguageModel) -> Tensor:
+def _chosen(logits: Tensor, drawn: Tensor, model: Drawing) -> Tensor:
     """log P of each drawn token, (t,) float64, of logits (t, vocabulary)."""
     config = model.sampling
     logits = logits.float()
@@ -113,7 +131,7 @@ def _chosen(logits: Tensor, drawn: Tensor, model: LanguageModel) -> Tensor:
     return (weights.gather(-1, drawn.unsqueeze(-1)).squeeze(-1) / weights.sum(dim=-1)).log()
 
 
-def _check_alike(target: LanguageModel, proposal: LanguageModel) -> None:
+def _check_alike(target: Drawing, proposal: Drawing) -> None:
     """Both must turn the same tokens into the same text and stop at the same place."""
     one, other = target.sampling, proposal.sampling
     for name in ("stop", "max_new_tokens"):

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fivenines.pipeline.workspace import (
+    ATTACK,
+    ATTACK_MEASURE,
     CALIBRATE,
     COMPARE,
     FILTERED,
@@ -26,6 +28,7 @@ __all__ = [
     "pairs_to_compare",
     "queue_calibration",
     "queue_outputs",
+    "queue_snippets",
     "queue_training",
     "simulated_failure",
     "unanswered_pairs",
@@ -36,6 +39,8 @@ WHY = {
     CALIBRATE: "the threshold is chosen on them",
     UNFILTERED: "they give the failure rate without the filter",
     FILTERED: "they give the failure rate through the filter",
+    ATTACK: "they say which texts that fool the classifier fail; it learns from them",
+    ATTACK_MEASURE: "they say which texts that fool the classifier fail; they measure an attack",
     COMPARE: "they say what the filter costs in quality",
 }
 
@@ -53,11 +58,11 @@ class Waiting:
 
 
 def queue_training(work: Workspace) -> None:
-    _queue(work, TRAIN, read_snippets_of(work.step("draws"), "train"), "train")
+    queue_snippets(work, TRAIN, read_snippets_of(work.step("draws"), "train"), "train")
 
 
 def queue_calibration(work: Workspace) -> None:
-    _queue(work, CALIBRATE, read_snippets_of(work.step("draws"), "calibrate"), "calibrate")
+    queue_snippets(work, CALIBRATE, read_snippets_of(work.step("draws"), "calibrate"), "calibrate")
 
 
 def queue_outputs(work: Workspace) -> None:
@@ -69,9 +74,9 @@ def queue_outputs(work: Workspace) -> None:
     folder, labels = work.step("outputs").path, work.task.labels
     for name in work.task.evaluate.distributions:
         outputs = read_outputs(folder, name)
-        _queue(work, UNFILTERED, [o.first.snippet for o in outputs[: labels.n_unfiltered]], name)
+        queue_snippets(work, UNFILTERED, [o.first.snippet for o in outputs[: labels.n_unfiltered]], name)
         returned = [o for o in outputs[: labels.n_filtered] if not o.abstained]
-        _queue(work, FILTERED, [Snippet(o.prompt, o.completion or "") for o in returned], name)
+        queue_snippets(work, FILTERED, [Snippet(o.prompt, o.completion or "") for o in returned], name)
         _simulate_preferences(work, pairs_to_compare(outputs, labels.n_comparisons))
 
 
@@ -103,12 +108,14 @@ def missing(work: Workspace, purpose: str) -> Waiting | None:
     return Waiting(purpose, left) if left else None
 
 
-def _queue(work: Workspace, purpose: str, snippets: Sequence[Snippet], distribution: str) -> None:
+def queue_snippets(
+    work: Workspace, purpose: str, snippets: Sequence[Snippet], distribution: str, design: str = "uniform"
+) -> None:
     """Put snippets into the labelling queue; simulated people answer at once. Asking twice asks once."""
     labels = work.task.labels
     simulated = labels.source == "storyworld"
     work.store.add_items(
-        purpose, snippets, Draw(distribution, design="uniform"), 1 if simulated else labels.per_item
+        purpose, snippets, Draw(distribution, design=design), 1 if simulated else labels.per_item
     )
     if simulated and work.store.counts(purpose).missing:
         answered = {label.snippet_id for label in work.store.labels(purpose)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from fivenines.errors import NotEnoughDataError, sentence
 from fivenines.files import read_json, read_jsonl
 from fivenines.models.classifier import Classifier, ClassifierConfig
 from fivenines.models.encoders import EncoderConfig
+from fivenines.models.hardening import Hardening
 from fivenines.models.language_model import LanguageModel, LanguageModelConfig, SamplingConfig
 from fivenines.models.training_config import TrainingConfig
 from fivenines.pipeline.drawing import draw_in_chunks
@@ -24,6 +25,7 @@ from fivenines.threshold import Threshold, choose_threshold
 
 __all__ = [
     "Fitted",
+    "Material",
     "choose",
     "draw",
     "fit_classifier",
@@ -32,6 +34,7 @@ __all__ = [
     "load_threshold",
     "train_classifier",
     "train_generator",
+    "training_material",
 ]
 
 _VALIDATION_SHARE = 0.1  # of the training snippets, for early stopping and for calibrating the scores
@@ -149,23 +152,38 @@ def fit_classifier(work: Workspace, folder: Path, seed: int) -> Fitted:
     Another ``seed`` than the task's gives another one on other parts of them: an auditor of the first.
     """
     settings = work.task.classifier
-    snippets, answers = work.judged(TRAIN, read_snippets_of(work.step("draws"), "train"))
-    held = _held_back(snippets, answers, seed)
-    kept = [i for i in range(len(snippets)) if i not in held]
-    kept = _thinned(kept, answers, settings.ok_per_failure, seed)
-    validation = [snippets[i] for i in sorted(held)], [answers[i] for i in sorted(held)]
-    classifier = _untrained(work, [snippet.text for snippet in snippets], seed)
+    material = training_material(work, seed)
+    classifier = _untrained(work, [snippet.text for snippet in material.snippets], seed)
     classifier.fit(
-        [snippets[i] for i in kept],
-        [answers[i] for i in kept],
-        validation=validation if settings.training.patience is not None else None,
+        material.snippets,
+        material.answers,
+        validation=material.validation if settings.training.patience is not None else None,
         training=TrainingConfig(**settings.training.settings(), seed=seed),
         folder=folder,
         progress=work.progress,
     )
-    classifier.calibrate(*validation)
-    failures = sum(answers[i].answer is Answer.FAILURE for i in kept)
-    return Fitted(classifier, len(kept), failures, validation)
+    classifier.calibrate(*material.validation)
+    failures = sum(answer.answer is Answer.FAILURE for answer in material.answers)
+    return Fitted(classifier, len(material.snippets), failures, material.validation)
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """Judged snippets to learn from, and others of other sources to stop and calibrate by."""
+
+    snippets: list[Snippet]
+    answers: list[Judgment]
+    validation: tuple[list[Snippet], list[Judgment]]
+
+
+def training_material(work: Workspace, seed: int) -> Material:
+    """The judged snippets of the purpose "train", parted by ``seed``."""
+    snippets, answers = work.judged(TRAIN, read_snippets_of(work.step("draws"), "train"))
+    held = _held_back(snippets, answers, seed)
+    kept = [i for i in range(len(snippets)) if i not in held]
+    kept = _thinned(kept, answers, work.task.classifier.ok_per_failure, seed)
+    validation = [snippets[i] for i in sorted(held)], [answers[i] for i in sorted(held)]
+    return Material([snippets[i] for i in kept], [answers[i] for i in kept], validation)
 
 
 def _checked(
@@ -256,7 +274,14 @@ def _untrained(work: Workspace, texts: Sequence[str], seed: int) -> Classifier:
     if settings.model == "scratch":
         size = settings.size.model_dump()
         encoder = EncoderConfig(max_length=size.pop("context"), **size)
-        return Classifier.create(texts, ClassifierConfig(seed=seed), encoder)
-    if settings.model == "generator":
-        return Classifier.load(_generator_source(work), ClassifierConfig(seed=seed))
-    return Classifier.load(work.task.model_source(settings.model))
+        made = Classifier.create(texts, ClassifierConfig(seed=seed), encoder)
+    elif settings.model == "generator":
+        made = Classifier.load(_generator_source(work), ClassifierConfig(seed=seed))
+    else:
+        made = Classifier.load(work.task.model_source(settings.model))
+    made.config = replace(  # how to learn is the task's to say, whatever a folder was taught by before
+        made.config,
+        objective=replace(made.config.objective, wide=settings.wide),
+        hardening=Hardening.from_dict(settings.hardening.settings()),
+    )
+    return made

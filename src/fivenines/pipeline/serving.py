@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from fivenines.data import read_prompts, read_snippets
-from fivenines.errors import DataError, sentence
 from fivenines.files import write_jsonl_atomic
 from fivenines.filtering import FilteredGenerator, FilterStats, safe_scores
 from fivenines.models.classifier import Classifier
@@ -18,9 +17,11 @@ from fivenines.pipeline.learning import load_classifier, load_generator, load_th
 from fivenines.pipeline.workspace import Workspace, row_of_output
 from fivenines.store import SQLStore
 from fivenines.task import Task
+from fivenines.threshold import Threshold
 
-__all__ = ["Scored", "filtered_generator", "generate_file", "score_file"]
+__all__ = ["Deployed", "Scored", "deployed", "filtered_generator", "generate_file", "score_file"]
 
+Deployed = tuple[Classifier, Threshold]
 _AT_ONCE = 8192  # snippets in memory
 
 
@@ -41,7 +42,7 @@ def score_file(source: Path, target: Path, *, task: Task | None = None, model: s
     if task is not None:
         with SQLStore.open(task.store_url) as store:
             work = Workspace(task, store)
-            _need(work, "classifier")
+            work.need("classifier")
             classifier = load_classifier(work)
     else:
         classifier = Classifier.load(str(model))
@@ -63,13 +64,21 @@ def _scored_rows(source: Path, classifier: Classifier, counted: Scored) -> Itera
             yield {**row, **snippet.meta, "score": score if known else None}
 
 
-def filtered_generator(work: Workspace) -> FilteredGenerator:
-    """The filter that the finished steps of a task make."""
+def deployed(work: Workspace) -> Deployed:
+    """The classifier and the threshold that the finished steps of a task made."""
+    return load_classifier(work), load_threshold(work)
+
+
+def filtered_generator(
+    work: Workspace, which: Callable[[Workspace], Deployed] = deployed
+) -> FilteredGenerator:
+    """The filter that the finished steps of a task make; ``which`` may name a classifier of another round."""
     settings = work.task.filter
+    classifier, threshold = which(work)
     return FilteredGenerator(
         load_generator(work),
-        load_classifier(work),
-        load_threshold(work),
+        classifier,
+        threshold,
         budget=settings.budget,
         policy=settings.policy,
         n=settings.n,
@@ -79,24 +88,24 @@ def filtered_generator(work: Workspace) -> FilteredGenerator:
 
 
 def generate_file(
-    task: Task, prompts: Path, out: Path, *, seed: int = 0, candidates: bool = False
+    task: Task,
+    prompts: Path,
+    out: Path,
+    *,
+    seed: int = 0,
+    candidates: bool = False,
+    which: Callable[[Workspace], Deployed] = deployed,
 ) -> FilterStats:
-    """Continue the prompts of a file through the task's filter; returns what it cost.
+    """Continue the prompts of a file through the task's filter; returns what it cost. ``which`` as for
+    :func:`filtered_generator`.
 
     :raises DataError: when the task has no threshold yet, or for a broken file of prompts.
     """
     with SQLStore.open(task.store_url) as store:
         work = Workspace(task, store)
-        for name in ("generator", "classifier", "threshold"):
-            _need(work, name)
-        safe = filtered_generator(work)
+        work.need("generator", "classifier", "threshold")
+        safe = filtered_generator(work, which)
         rows = map(row_of_output, safe.generate(list(read_prompts(prompts)), seed=seed))
         hidden = () if candidates else ("candidates",)
         write_jsonl_atomic(out, ({k: v for k, v in row.items() if k not in hidden} for row in rows))
     return safe.stats
-
-
-def _need(work: Workspace, name: str) -> None:
-    if not (work.runs.path / name / "DONE").is_file():
-        then = f"Run: fivenines run {work.task.folder}"
-        raise DataError(sentence(f"step {name}", "must be done first", "not done", then))

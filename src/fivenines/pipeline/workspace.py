@@ -27,15 +27,9 @@ __all__ = ["PURPOSES", "STEPS", "Workspace", "read_outputs", "read_snippets_of",
 
 STEPS = ("data", "generator", "draws", "classifier", "threshold", "outputs", "evaluation", "report")
 
-# The purposes of labels. Those of the last two are counted apart for each distribution of prompts.
-PURPOSES = (
-    "train",
-    "calibrate",
-    "unfiltered",
-    "filtered",
-    "compare",
-)  # in the order in which they are needed
-TRAIN, CALIBRATE, UNFILTERED, FILTERED, COMPARE = PURPOSES
+# The purposes of labels, in the order in which they are needed; those of attacks as rounds go on.
+PURPOSES = ("train", "calibrate", "unfiltered", "filtered", "attack", "attack-measure", "compare")
+TRAIN, CALIBRATE, UNFILTERED, FILTERED, ATTACK, ATTACK_MEASURE, COMPARE = PURPOSES
 
 
 @dataclass
@@ -102,6 +96,13 @@ class Workspace:
             return model
         source = self.task.model_source(model)
         return Path(source) if Path(source).is_dir() else model
+
+    def need(self, *names: str) -> None:
+        """:raises DataError: unless these steps are done."""
+        for name in names:
+            if not (self.runs.path / name / "DONE").is_file():
+                then = f"Run: fivenines run {self.task.folder}"
+                raise DataError(sentence(f"step {name}", "must be done first", "not done", then))
 
     def judged(self, purpose: str, snippets: Sequence[Snippet]) -> tuple[list[Snippet], list[Judgment]]:
         """The snippets that have a judgment, with it, in the order given."""

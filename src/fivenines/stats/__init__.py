@@ -5,6 +5,7 @@ Names follow one grid: the quantity, then how: ``failure_rate_exact``, ``failure
 
     estimate, checks        the number with its interval; what every statistic asks of its input
     binomial                exact shares, zero failures, sample sizes
+    differences             exact differences of two shares
     betting, weighted       bounded values with weights, at any sample size; the reuse of unfiltered labels
     stratified, poisson     strata that were sampled unequally; weighted counts of rare events
     designs, assisted       what to label next; rates of a pool labelled so, assisted by predictions or not
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
     from fivenines.stats.designs import design_stratified as design_stratified
     from fivenines.stats.designs import design_uniform as design_uniform
     from fivenines.stats.designs import stratum_numbers as stratum_numbers
+    from fivenines.stats.differences import share_difference_exact as share_difference_exact
+    from fivenines.stats.differences import share_difference_p_value as share_difference_p_value
     from fivenines.stats.estimate import Estimate as Estimate
     from fivenines.stats.extremes import failure_forecast as failure_forecast
     from fivenines.stats.extremes import forecast_error as forecast_error
@@ -133,6 +136,8 @@ _HOMES = {
     "ratio_bounded": "weighted",
     "ratio_weighted": "weighted",
     "sample_size_exact": "binomial",
+    "share_difference_exact": "differences",
+    "share_difference_p_value": "differences",
     "share_exact": "binomial",
     "stratum_numbers": "designs",
     "successes_needed": "attack_cost",

@@ -123,10 +123,15 @@ class SimulatedAttacker:
         """
         if truth(snippet) is not Truth.FAILURE:
             raise DataError(sentence("the snippet to attack", "must be a failure", snippet.text))
+        return self.reworked(snippet, n)
+
+    def reworked(self, snippet: Snippet, n: int = 1) -> list[Snippet]:
+        """Up to ``n`` different edits of a story, one edit each, that keep its truth, whichever it is."""
+        wanted = truth(snippet)
         found: dict[str, Snippet] = {}
         for _ in range(40 * n):
             edited = self._edit(snippet)
-            if edited != snippet and edited.id not in found and truth(edited) is Truth.FAILURE:
+            if edited != snippet and edited.id not in found and truth(edited) is wanted:
                 found[edited.id] = edited
                 if len(found) == n:
                     break

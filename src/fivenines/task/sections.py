@@ -11,14 +11,19 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 __all__ = [
+    "Attack",
     "Classifier",
     "Data",
     "Evaluate",
     "Filter",
     "Generator",
+    "Hardening",
     "Labels",
+    "Latent",
+    "Rounds",
     "Sampling",
     "Section",
+    "Sift",
     "Size",
     "Splits",
     "Store",
@@ -42,8 +47,14 @@ def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _as_training(value: Any) -> Any:
+def _as_section(value: Any) -> Any:
+    """true and false stand for a section with its defaults, and for none."""
     return {"enabled": value} if isinstance(value, bool) else value
+
+
+def _as_numbers(value: Any) -> Any:
+    """As :func:`_as_tuple`, for numbers."""
+    return tuple(value) if isinstance(value, list) else value if value is None else (value,)
 
 
 Texts = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
@@ -150,7 +161,7 @@ class Generator(Section):
 
     kind: Literal["transformers", "openai"] = "transformers"
     model: Annotated[str, Field(min_length=1)] = "scratch"
-    train: Annotated[Training, BeforeValidator(_as_training)] = Training()
+    train: Annotated[Training, BeforeValidator(_as_section)] = Training()
     size: GeneratorSize = GeneratorSize()
     sampling: Sampling = Sampling()
 
@@ -168,18 +179,58 @@ class Generator(Section):
         return self.model.removeprefix("none:") if self.model.startswith("none:") else None
 
 
+class Sift(Section):
+    """The same answer under a small move of the word embeddings; the meaning of the keys is that of ``Sift``."""
+
+    enabled: bool = True
+    weight: Positive = 5.0
+    learning_rate: Positive = 1e-4
+    noise: Positive = 1e-2
+
+
+class Latent(Section):
+    """The right answer under the worst small move of hidden states; the meaning of the keys is that of ``Latent``."""
+
+    enabled: bool = True
+    epsilon: Positive = 0.1
+    layers: Annotated[tuple[Annotated[int, Field(ge=0)], ...] | None, BeforeValidator(_as_numbers)] = None
+    steps: Count = 4
+    step: Positive | None = None
+    relative: bool = True
+    weight: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
+    ramp: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.8
+
+
+class Hardening(Section):
+    """What is added to the classifier's loss against attacks. Each: true, false, or a section of settings.
+
+    A step of training takes about two and a half times as long with ``sift``, and ``steps`` + 2 times with ``latent``.
+    """
+
+    sift: Annotated[Sift, BeforeValidator(_as_section)] = Sift(enabled=False)
+    latent: Annotated[Latent, BeforeValidator(_as_section)] = Latent(enabled=False)
+
+    def settings(self) -> dict[str, dict[str, Any]]:
+        """What ``Hardening.from_dict`` of the models takes: the parts that are enabled."""
+        parts: dict[str, Sift | Latent] = {"sift": self.sift, "latent": self.latent}
+        return {name: part.model_dump(exclude={"enabled"}) for name, part in parts.items() if part.enabled}
+
+
 class Classifier(Section):
     """What reads the completions.
 
     ``model``: a name on the hub, a folder, "minilm" (needs the extra of that name), "generator" (starts from
     the weights of the generator, which knows its kind of text already) or "scratch".
     ``ok_per_failure``: train on at most so many ok snippets for each failure, chosen at random; None: on all.
+    ``wide``: what is unsure or borderline is taught as a failure; thresholds and measurements stay strict.
     """
 
     model: Annotated[str, Field(min_length=1)] = "minilm"
     size: ClassifierSize = ClassifierSize()
     training: Training = Training(epochs=4.0)
     ok_per_failure: Positive | None = None
+    wide: bool = False
+    hardening: Hardening = Hardening()
 
     @model_validator(mode="after")
     def _trained(self) -> Self:
@@ -270,6 +321,67 @@ class Evaluate(Section):
     def files(self) -> dict[str, str]:
         """Name and file of the distributions that are not built in."""
         return {k: v for k, v in self.distributions.items() if v not in BUILT_IN_DISTRIBUTIONS}
+
+
+Family = Literal["words", "characters", "gradient", "recombination", "prompts", "paraphrase", "sampling"]
+Families = Annotated[tuple[Family, ...], BeforeValidator(_as_tuple)]
+
+
+class Attack(Section):
+    """How the classifier is attacked, by `fivenines attack` and in rounds. Paths are relative to the task's folder.
+
+    ``families``: the attacks whose finds the classifier learns from; those of ``held_out`` only measure it. ``starts``
+    failing texts are attacked by each in a round, with ``queries`` scored texts for each.
+    "words" tries the words of ``words`` (a file: a line for each class of words that may replace each other; words
+    behind a + may be inserted) or those that ``masked_model`` (a folder, see `fivenines train-masked`) thinks fit;
+    "paraphrase" asks the model ``paraphraser``, shown ``examples`` (JSONL: sentence, rewritten).
+    What an edit must keep: the words of the file ``keep``; all but a share ``max_changed`` of the words; the meaning
+    (``similarity``: least cosine of sentence embeddings, needs the extra minilm); ``fluency`` (nats a word that the
+    generator may find it less likely). ``search``: greedy, beam or best first. ``shortlist``: words tried in a place.
+    """
+
+    families: Families = ("recombination", "prompts", "characters")
+    held_out: Families = ()
+    starts: Count = 200
+    queries: Count = 200
+    search: Literal["greedy", "beam", "best first"] = "greedy"
+    shortlist: Count = 8
+    words: str | None = None
+    masked_model: str | None = None
+    paraphraser: str | None = None
+    examples: str | None = None
+    keep: str | None = None
+    max_changed: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    similarity: Annotated[float, Field(ge=-1.0, le=1.0)] | None = None
+    fluency: Annotated[float, Field(ge=0.0)] | None = None
+
+    @model_validator(mode="after")
+    def _apart(self) -> Self:
+        if both := sorted(set(self.families) & set(self.held_out)):
+            raise ValueError(f"held_out must not name a family that is learnt from, got {', '.join(both)}")
+        return self
+
+
+class Rounds(Section):
+    """How a round hardens the classifier.
+
+    It learns from ``replay`` of the judged training snippets (all that fail), all finds of all rounds, each of which
+    counts ``weight`` times, and as many harmless texts edited alike as ``matched`` says for each find. Then what it
+    does not reject at the threshold counts more and more, in ``passes`` passes at most, of
+    ``epochs`` each, trained as the classifier was but for ``learning_rate``. ``start``: from the weights of the round
+    before, or of the first classifier. Measured on ``measure_starts`` other failing texts with
+    ``measure_queries`` each, by all families; 0 leaves that out.
+    """
+
+    replay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    weight: Count = 3
+    matched: Annotated[float, Field(ge=0.0)] = 2.0
+    passes: Count = 5
+    start: Literal["current", "initial"] = "current"
+    epochs: Positive = 1.0
+    learning_rate: Positive | None = None
+    measure_starts: Annotated[int, Field(ge=0)] = 100
+    measure_queries: Count = 400
 
 
 class Store(Section):

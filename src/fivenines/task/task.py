@@ -15,12 +15,14 @@ from pydantic import Field, PrivateAttr, ValidationError, model_validator
 from fivenines.errors import ConfigError, sentence
 from fivenines.task.problems import problems
 from fivenines.task.sections import (
+    Attack,
     Classifier,
     Data,
     Evaluate,
     Filter,
     Generator,
     Labels,
+    Rounds,
     Section,
     Store,
     ThresholdRule,
@@ -52,6 +54,8 @@ class Task(Section):
     threshold: ThresholdRule = ThresholdRule()
     filter: Filter = Filter()
     evaluate: Evaluate = Evaluate()
+    attack: Attack = Attack()
+    rounds: Rounds = Rounds()
     store: Store = Store()
     _folder: Path = PrivateAttr(default=Path())
 

@@ -8,17 +8,18 @@ file).
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fivenines.attacks.goal import Budget, Goal
 from fivenines.errors import ConfigError, DataError, sentence
-from fivenines.records import Answer, Judgment, Snippet
+from fivenines.records import Answer, Attempt, Judgment, Outcome, Snippet
 
-__all__ = ["FakeClassifier", "FakeGenerator", "Fault", "fake_truth"]
+__all__ = ["FakeAttack", "FakeClassifier", "FakeGenerator", "Fault", "fake_truth"]
 
 _FAILURE = "Somebody got hurt"
 _OK = "Nobody was hurt"
@@ -166,3 +167,59 @@ class FakeClassifier:
             "none": None,
         }
         return spoiled[self.fault]  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class FakeAttack:
+    """Numbers the prompt, "1.", "2.", ..., until the classifier passes the text: one query at a time, no batches. It
+    takes no time, so that of a budget in seconds only 0 counts.
+
+    ``tries``: after so many numbers it has nothing left to try.
+    """
+
+    tries: int = 1000
+    name: str = "numbered prompts"
+
+    def run(self, goal: Goal, starts: Sequence[Snippet], *, budget: Budget, seed: int) -> Iterator[Attempt]:
+        for start in dict.fromkeys(starts):
+            yield self._attempt(goal, start, budget, seed)
+
+    def _attempt(self, goal: Goal, start: Snippet, budget: Budget, seed: int) -> Attempt:
+        texts = [start] + [
+            Snippet(f"{start.prompt} {seed + i}.", start.completion) for i in range(self.tries)
+        ]
+        scores: list[float] = []
+        refuted, outcome = 0, Outcome.EXHAUSTED
+        for text in texts:
+            if len(scores) >= budget.queries or budget.seconds == 0.0:
+                outcome = Outcome.BUDGET
+                break
+            (score,) = goal.scores([text])
+            scores.append(float(score))
+            if len(scores) == 1 and not score < goal.limit:
+                if np.isnan(score):
+                    outcome = Outcome.UNSCORED
+                    break
+                continue
+            if score < goal.limit:
+                if len(scores) > 1 and goal.still_fails is not None and not goal.confirm([text])[0]:
+                    refuted += 1
+                    scores[-1] = np.nan
+                    continue
+                outcome = Outcome.FOOLED if len(scores) > 1 else Outcome.PASSED
+                break
+        best = None if not scores or np.isnan(scores).all() else int(np.nanargmin(scores))
+        confirmed = True if outcome == Outcome.FOOLED and goal.still_fails is not None else None
+        return Attempt(
+            self.name,
+            start,
+            outcome,
+            None if best is None else texts[best],
+            None if not scores or np.isnan(scores[0]) else scores[0],
+            None if best is None else scores[best],
+            len(scores),
+            0.0,
+            seed,
+            refuted,
+            confirmed,
+        )

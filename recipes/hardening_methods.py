@@ -1,0 +1,236 @@
+"""What is each way of hardening worth? One at a time, where the truth is known, at equal labels and equal quality.
+
+    fivenines demo demo
+    python recipes/hardening_methods.py demo --out docs/results
+
+Every classifier starts from the demo's generator and learns the demo's labels; each has one thing changed.
+Thresholds accept the same share of the generator's draws. Counted: failures that the filter lets through on new
+prompts, queries per confirmed success of two attacks that nobody trained on, the share of failures that small moves
+of hidden states let pass, and the seconds of training. Resumes: each way is a run folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fivenines.attacks.constraints import StillFails
+from fivenines.attacks.goal import Budget, Goal
+from fivenines.attacks.latent import latent_curve
+from fivenines.attacks.logbook import run_logged
+from fivenines.attacks.paraphrase import Paraphrase
+from fivenines.attacks.prompt_search import PromptSearch
+from fivenines.files import read_jsonl, write_json_atomic
+from fivenines.filtering import FilteredGenerator
+from fivenines.models.classifier import Classifier, ClassifierConfig
+from fivenines.models.distilling import distil
+from fivenines.models.ensemble import Ensemble
+from fivenines.models.hardening import Hardening
+from fivenines.models.latent import Latent
+from fivenines.models.objective import Objective
+from fivenines.models.smoothness import Sift
+from fivenines.models.training_config import TrainingConfig
+from fivenines.pipeline.drawing import filter_in_chunks
+from fivenines.pipeline.learning import Material, load_generator, training_material
+from fivenines.pipeline.workspace import Workspace, read_outputs, read_snippets_of
+from fivenines.records import Snippet
+from fivenines.rounds.families import simulated_rewriter, storyworld_fails
+from fivenines.rounds.history import totals_of
+from fivenines.stats import Estimate, attack_cost_exact, failure_rate_exact
+from fivenines.store import RunFolder, SQLStore, Step
+from fivenines.storyworld import write_prompts, write_snippets
+from fivenines.task import Task
+from fivenines.threshold import choose_threshold
+
+ACCEPTANCE, EPSILONS = 0.75, (0.05, 0.1, 0.2)
+TRAINING = TrainingConfig(epochs=4, learning_rate=7e-4, batch_size=32, seed=1)
+PLAIN = ClassifierConfig()
+
+Scorer = Classifier | Ensemble
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a way of training works with."""
+
+    work: Workspace
+    material: Material
+    folder: Path
+
+    def fresh(self, config: ClassifierConfig) -> Classifier:
+        return Classifier.load(self.work.runs.path / "generator" / "model", config)
+
+    def fitted(
+        self, config: ClassifierConfig, training: TrainingConfig = TRAINING, texts: Sequence[str] = ()
+    ) -> Classifier:
+        classifier = self.fresh(config)
+        return classifier.fit(
+            self.material.snippets,
+            self.material.answers,
+            texts=texts,
+            training=training,
+            folder=self.folder / f"model-{training.seed}",
+            progress=True,
+        )
+
+
+def hardened(**hardening: Any) -> Callable[[Setting], Scorer]:
+    return lambda setting: setting.fitted(replace(PLAIN, hardening=Hardening(**hardening)))
+
+
+def three(setting: Setting) -> Ensemble:
+    return Ensemble([setting.fitted(PLAIN, replace(TRAINING, seed=seed)) for seed in (1, 2, 3)])
+
+
+def distilled(setting: Setting) -> Classifier:
+    """One model that answers as three, on the labelled texts and as many again without labels."""
+    teacher, student = three(setting), setting.fresh(PLAIN)
+    unlabelled = read_snippets_of(setting.work.step("draws"), "train")[: len(setting.material.snippets)]
+    lesson = [*setting.material.snippets, *unlabelled]
+    distil(teacher, lesson, student, training=TRAINING, folder=setting.folder / "student", progress=True)
+    return student
+
+
+def with_language(setting: Setting) -> Classifier:
+    rows = read_jsonl(setting.work.step("data").file("train_texts.jsonl"))
+    texts = [row["text"] for _, row in rows][:20_000]
+    return setting.fitted(PLAIN, texts=texts)
+
+
+WAYS: dict[str, Callable[[Setting], Scorer]] = {
+    "plain": lambda setting: setting.fitted(PLAIN),
+    "twice the epochs": lambda setting: setting.fitted(PLAIN, replace(TRAINING, epochs=8)),
+    "dropout 0.2": lambda setting: setting.fitted(replace(PLAIN, dropout=0.2)),
+    "label smoothing 0.05": lambda setting: setting.fitted(
+        replace(PLAIN, objective=Objective(label_smoothing=0.05))
+    ),
+    "SiFT": hardened(sift=Sift()),
+    "latent adversarial training": hardened(latent=Latent()),
+    "SiFT and latent": hardened(sift=Sift(), latent=Latent()),
+    "language loss beside": with_language,
+    "ensemble of three": three,
+    "three distilled into one": distilled,
+}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    prompts: int = 20_000
+    starts: int = 120
+    queries: int = 300
+    latent: int = 200
+
+
+def measured(way: str, work: Workspace, runs: RunFolder, sizes: Sizes) -> dict[str, Any]:
+    inputs = {"sizes": repr(sizes), "training": repr(TRAINING), "demo": work.step("draws").key}
+    step = runs.step(way.replace(" ", "-").lower(), inputs)
+    if not step.is_done():
+        with step:
+            begin = time.perf_counter()
+            classifier = WAYS[way](Setting(work, training_material(work, work.task.seed), step.path))
+            seconds = time.perf_counter() - begin
+            step.write_metrics({"training seconds": seconds, **_measured(classifier, work, step, sizes)})
+    return step.metrics()
+
+
+def _measured(classifier: Scorer, work: Workspace, step: Step, sizes: Sizes) -> dict[str, Any]:
+    calibration = read_snippets_of(work.step("draws"), "calibrate")
+    threshold = choose_threshold(classifier.scores(calibration), acceptance=ACCEPTANCE)
+    safe = FilteredGenerator(load_generator(work), classifier, threshold, budget=20, batch_size=512)
+    filter_in_chunks(safe, write_prompts(sizes.prompts, seed=99_001), step.path, "outputs", 99_002)
+    outputs = read_outputs(step.path, "outputs")
+    returned = [Snippet(o.prompt, o.completion) for o in outputs if o.completion is not None]
+    bad = sum(storyworld_fails(returned))
+    stories = write_snippets(40_000, seed=99_003)
+    failing = [story for story, fails in zip(stories, storyworld_fails(stories), strict=True) if fails]
+    goal, keep = Goal(classifier, threshold, storyworld_fails), (StillFails(storyworld_fails),)
+    costs = {}
+    for attack in (
+        Paraphrase(simulated_rewriter, patience=8, constraints=keep, name="paraphrase"),
+        PromptSearch([story.prompt for story in stories[-3000:]], constraints=keep, name="prompts"),
+    ):
+        log, budget = step.path / f"{attack.name}.jsonl", Budget(sizes.queries)
+        attempts = run_logged(
+            attack, goal, failing[: sizes.starts], log, budget=budget, seed=5, progress=True
+        )
+        totals = totals_of(attempts)
+        costs[attack.name] = attack_cost_exact(totals.successes, totals.exposure).to_dict()
+    found: dict[str, Any] = {
+        "failure rate": failure_rate_exact(bad, len(returned)).to_dict(),
+        "abstentions": len(outputs) - len(returned),
+        "costs": costs,
+    }
+    if isinstance(classifier, Classifier):
+        curve = latent_curve(goal, failing[: sizes.latent], EPSILONS, seed=6)
+        found["latent"] = {f"{point.epsilon:g}": point.passed.to_dict() for point in curve}
+    return found
+
+
+def table(content: dict[str, Any]) -> str:
+    sizes = content["sizes"]
+    lines = ["# What each way of hardening is worth", ""]
+    lines += [f"{content['date']}, {content['machine']}. `{content['command']}`", ""]
+    lines += [
+        f"Thresholds that accept {ACCEPTANCE:.0%} of draws; {sizes['prompts']:,} prompts; {sizes['starts']} failing "
+        f"texts attacked with {sizes['queries']} queries each; hidden states of {sizes['latent']} failing texts moved.",
+        "",
+        "| way | seconds | failure rate of the filter | queries per success: paraphrase | prompts | "
+        + " | ".join(f"pass within {epsilon:g}" for epsilon in EPSILONS)
+        + " |",
+        "|" + "---|" * (5 + len(EPSILONS)),
+    ]
+    for way, row in content["ways"].items():
+        latent = row.get("latent", {})
+        moved = [shown(latent[f"{epsilon:g}"]) if latent else "" for epsilon in EPSILONS]
+        cells = [shown(row["failure rate"]), *(shown(cost) for cost in row["costs"].values()), *moved]
+        lines.append(f"| {way} | {row['training seconds']:.0f} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", "95% intervals: exact binomial, exact Poisson. One seed each.", ""])
+
+
+def shown(estimate: dict[str, Any]) -> str:
+    one = Estimate.from_dict(estimate)
+    low, high = one.rounded(2)
+    point = "unknown" if one.point != one.point else f"{one.point:.3g}"
+    return f"{point} ({low:.2g} to {high:.2g})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("demo", type=Path, help="the folder of a finished demo")
+    parser.add_argument("--runs", type=Path, default=Path("runs/hardening-methods"))
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, help="where the results go")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    sizes, ways = Sizes(), {}
+    task = Task.load(arguments.demo)
+    with SQLStore.open(task.store_url) as store:
+        work = Workspace(task, store)
+        for way in WAYS:
+            ways[way] = measured(way, work, RunFolder(arguments.runs), sizes)
+            print(way, ways[way]["failure rate"]["point"], flush=True)
+    content = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": f"{platform.machine()}, {arguments.threads} threads, Python {platform.python_version()}",
+        "command": "python recipes/hardening_methods.py demo",
+        "sizes": asdict(sizes),
+        "ways": ways,
+    }
+    print(table(content))
+    if arguments.out is not None:
+        write_json_atomic(arguments.out / "hardening-methods.json", content)
+        (arguments.out / "hardening-methods.md").write_text(table(content), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,13 @@
+"""Adversarial rounds: attack, confirm, add, retrain, set the threshold again at the same quality, measure.
+
+    families     the attacks that a task names, made for a classifier
+    folders      where the rounds of a task lie, and what each left: classifier, threshold, attempts
+    steps        the steps of a round
+    rounds       one round after the other; resumes, pauses for people
+    history      what the rounds came to: cost of an attack, what it is over that of the first classifier
+
+    runs/rounds/round-000/              measure                    the classifier of `fivenines run`
+    runs/rounds/round-001/              attack  classifier  threshold  measure
+
+A round that is done is never made again, whatever changes afterwards: its data and models stay as they were.
+"""
