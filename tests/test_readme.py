@@ -32,7 +32,9 @@ def commands() -> list[str]:
 
 
 def test_commands_run_in_the_order_given(finished: Path, tmp_path: Path) -> None:
-    expected = {name: {0} for name in ("init", "label", "status", "plan", "sample", "rate")} | {"run": {0, 3}}
+    hardening = ("attack", "round", "rounds", "understood")
+    always = ("init", "label", "status", "plan", "sample", "rate", *hardening)
+    expected = {name: {0} for name in always} | {"run": {0, 3}}
     write_jsonl_atomic(
         tmp_path / "scored.jsonl",
         ({"prompt": "p", "completion": f"c {i}", "score": (i + 1) / 2000} for i in range(1000)),
@@ -40,6 +42,12 @@ def test_commands_run_in_the_order_given(finished: Path, tmp_path: Path) -> None
     seen = []
     for line in commands():
         _, *arguments = shlex.split(line)
+        if arguments[0] == "attack":  # from here on a task whose training snippets are judged
+            shutil.rmtree(tmp_path / "injury")
+            shutil.copytree(finished, tmp_path / "injury")
+            with (tmp_path / "injury" / "task.toml").open("a", encoding="utf-8") as settings:
+                settings.write('[attack]\nfamilies = ["recombination"]\nstarts = 5\n')
+                settings.write("[rounds]\nreplay = 0.05\npasses = 1\nmeasure_starts = 3\n")
         program = str(Path(sys.executable).with_name("fivenines"))
         done = subprocess.run(
             [program, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
@@ -56,7 +64,8 @@ def test_commands_run_in_the_order_given(finished: Path, tmp_path: Path) -> None
                 {**row, "failure": row["score"] > 0.45} for _, row in read_jsonl(tmp_path / "batch.jsonl")
             ]
             write_jsonl_atomic(tmp_path / "batch.jsonl", rows)
-    assert seen == ["init", "run", "label", "label", "run", "status", "plan", "plan", "sample", "rate"]
+    before = ["init", "run", "label", "label", "run", "status", "plan", "plan", "sample", "rate"]
+    assert seen == [*before, *hardening]
 
 
 def test_make_knows_the_two_commands() -> None:

@@ -19,10 +19,12 @@ from fivenines.attacks.constraints import Edited, KeepPart
 from fivenines.attacks.engine import Search, ask
 from fivenines.attacks.goal import Budget, Goal, verdicts
 from fivenines.attacks.paraphrase import Paraphrase, Rewrite
+from fivenines.attacks.sampling import Sampling
 from fivenines.attacks.trial import Hints, Trial
 from fivenines.attacks.word_substitution import WordSubstitution
 from fivenines.errors import ConfigError, FiveninesError, LabelError
 from fivenines.models.classifier import Classifier
+from fivenines.models.language_model import LanguageModel, LanguageModelConfig
 from fivenines.records import Answer, Attempt, Outcome, Snippet
 from fivenines.testing import FakeClassifier
 from fivenines.threshold import fixed_threshold
@@ -389,6 +391,8 @@ def test_a_gradient_costs_one_query_and_is_remembered_for_the_last_text() -> Non
 
 
 def test_goals_are_checked() -> None:
+    with pytest.raises(ConfigError, match="classifier must give scores, got str"):
+        Goal("a folder", 0.5)  # type: ignore[arg-type]
     for threshold in (-0.1, 1.1, math.nan):
         with pytest.raises(ConfigError, match="threshold must lie in"):
             Goal(FakeClassifier(), threshold)
@@ -430,6 +434,29 @@ def test_starts_of_every_kind_at_once(hurt: Classifier) -> None:
     for i in (2, 4, 6):
         assert outcomes[i] in (Outcome.FOOLED, Outcome.PASSED)
     assert outcomes[7] in (Outcome.FOOLED, Outcome.BUDGET)
+
+
+def test_half_characters_end_their_own_attempt_alone() -> None:
+    """Neither a generator nor a masked language model takes them, whatever the classifier does."""
+    size = LanguageModelConfig(layers=1, width=16, heads=2, context=16, tokenizer="word")
+    model = LanguageModel.create(["he bled and sat ."], size).with_sampling(max_new_tokens=2)
+    attack = Sampling(model, draws=4)
+    goal = Goal(Scorer(lambda _: 0.9), LIMIT, lambda some: [True] * len(some))
+    for starts in ([Snippet("half \ud83d", ""), Snippet("", "")], [Snippet("", ""), Snippet("\udc00", "")]):
+        found = {one.start: one for one in attack.run(goal, starts, budget=Budget(9), seed=0)}
+        halves = [start for start in starts if start.prompt]
+        assert [found[start].outcome for start in halves] == [Outcome.UNSCORED]
+        assert [found[start].queries for start in halves] == [0]
+        assert found[Snippet("", "")].outcome == Outcome.EXHAUSTED
+
+
+def test_what_a_budget_does_not_reach_for_is_not_made() -> None:
+    attack = WordSubstitution(WordList({"word": ["a"]}), order="leave one out")
+    start = Snippet("word " * 20_000, "it bled")  # all copies without a word would be two gigabytes
+    begun = time.perf_counter()
+    (found,) = attack.run(Goal(Scorer(lambda _: 0.9), LIMIT), [start], budget=Budget(500), seed=0)
+    assert (found.outcome, found.queries) == (Outcome.BUDGET, 1)
+    assert time.perf_counter() - begun < 5.0
 
 
 def test_subclasses_must_search() -> None:

@@ -18,8 +18,9 @@ import pytest
 import tomli_w
 
 from fivenines.attacks.logbook import attempts_in
-from fivenines.errors import ConfigError, DataError
+from fivenines.errors import ConfigError, DataError, NotEnoughDataError
 from fivenines.pipeline.answering import export_questions, import_answers
+from fivenines.pipeline.run import run
 from fivenines.pipeline.workspace import ATTACK, Workspace
 from fivenines.records import Answer, Attempt, Outcome
 from fivenines.rounds.attacking import attack_task
@@ -29,7 +30,7 @@ from fivenines.rounds.rounds import run_rounds
 from fivenines.store import SQLStore
 from fivenines.storyworld import Truth, truth
 from fivenines.task import Task
-from small_task import answer_all
+from small_task import answer_all, people_settings, small_settings, write_task
 
 FIVENINES = str(Path(sys.executable).with_name("fivenines"))
 FAMILIES = ["recombination", "paraphrase"]
@@ -287,8 +288,6 @@ def test_finds_wait_for_people(finished: Path, tmp_path: Path) -> None:
 
 
 def test_rounds_need_a_finished_run(tmp_path: Path) -> None:
-    from small_task import small_settings, write_task
-
     task = Task.load(write_task(tmp_path / "task", small_settings()))
     with pytest.raises(
         DataError, match=r"step classifier must be done first, got not done\. Run: fivenines run"
@@ -297,6 +296,20 @@ def test_rounds_need_a_finished_run(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="number of rounds must be at least 1, got 0"):
         run_rounds(task, 0)
     assert history(task) == []
+
+
+def test_a_classifier_taken_as_it_is_is_not_hardened(finished: Path, tmp_path: Path) -> None:
+    settings = people_settings(finished)
+    settings["labels"]["source"] = "storyworld"
+    settings["labels"]["n_calibrate"] = 60
+    task = Task.load(write_task(tmp_path / "task", settings))
+    run(task, until="threshold")
+    with pytest.raises(ConfigError, match="the classifier must be trained by the task for rounds"):
+        run_rounds(task, 1)
+    with pytest.raises(
+        NotEnoughDataError, match="needs judged failing texts that nothing learnt from, got none"
+    ):
+        attack_task(task, "recombination", tmp_path / "log.jsonl")  # a draw this small holds no failure
 
 
 def test_the_command_shows_what_the_rounds_came_to(hardened: Path) -> None:

@@ -51,6 +51,8 @@ class Goal:
     still_fails: Callable[[Sequence[Snippet]], Sequence[bool]] | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.classifier, ScorerLike):  # else all texts would be without a score
+            raise ConfigError(sentence("classifier", "must give scores", type(self.classifier).__name__))
         if not isinstance(self.threshold, Threshold):
             fixed_threshold(self.threshold)  # complain now
 

@@ -14,7 +14,7 @@ from fivenines.attacks.attack import SearchAttack
 from fivenines.attacks.constraints import Constraint
 from fivenines.attacks.engine import Search
 from fivenines.attacks.trial import GradientLike, Trial
-from fivenines.attacks.words import PARTS, Part, check_places, places_of, replace_at
+from fivenines.attacks.words import PARTS, Part, Place, check_places, places_of, replace_at
 from fivenines.errors import ConfigError, sentence
 from fivenines.records import Snippet
 
@@ -51,15 +51,15 @@ class GradientSwaps(SearchAttack):
             if not swaps:
                 return
             drawn = [swaps[i] for i in trial.rng.permutation(len(swaps))[: self.draws]]
-            tried = yield from trial.try_all(drawn)
+            tried = yield from trial.try_all([replace_at(text, place, word) for place, word in drawn])
             idle += 1
             if tried and tried[0][0] < score:
                 (score, text), idle = tried[0], 0
 
-    def _swaps(self, trial: Trial, text: Snippet) -> Search[list[Snippet]]:
+    def _swaps(self, trial: Trial, text: Snippet) -> Search[list[tuple[Place, str]]]:
         hints = yield from trial.hints(self.gradient, text)
         if hints is None:
             return []
         places = list(places_of(text, self.parts, keep=self.keep))
         found = zip(places, hints.best(places, self.top), strict=True)
-        return [replace_at(text, place, word) for place, words in found for word in words]
+        return [(place, word) for place, words in found for word in words]

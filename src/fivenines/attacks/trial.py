@@ -75,8 +75,9 @@ class Trial:
     ) -> Search[Attempt]:
         """Run ``search`` to its end, whichever it is. Without ``scores_start`` the start is no text to be scored."""
         try:
-            if self._left() < 1:
-                raise _EndedError(Outcome.BUDGET)
+            self.afford(1)
+            if not _is_text(self.start):
+                raise _EndedError(Outcome.UNSCORED)
             if scores_start:
                 yield from self._begin()
             yield from search(self)
@@ -116,6 +117,11 @@ class Trial:
 
     # -- what searches call
 
+    def afford(self, queries: int) -> None:
+        """Ends the attempt when the budget does not reach for so many more queries."""
+        if self._left() < queries:
+            raise _EndedError(Outcome.BUDGET)
+
     def score(self, snippets: Sequence[Snippet], *, first_wins: bool = False) -> Search[NDArray[np.float64]]:
         """Scores, shape (n,); inf for what must not be built on: without a valid score, or judged to fail no longer.
 
@@ -145,8 +151,7 @@ class Trial:
         """Scores of texts that only tell where to look, (n,): they cost queries and cannot win. inf without a valid
         score. Ends the attempt when the budget does not reach for all of them.
         """
-        if self._left() < len(snippets):
-            raise _EndedError(Outcome.BUDGET)
+        self.afford(len(snippets))
         self.queries += len(snippets)
         scores = yield from ask(self.goal.scores, snippets)
         return np.array([math.inf if math.isnan(score) else score for score in scores], dtype=np.float64)
@@ -174,8 +179,7 @@ class Trial:
         was asked for last: the gradients of all would not fit into the memory.
         """
         if self._hinted is None or self._hinted[0] != text:
-            if self._left() < 1:
-                raise _EndedError(Outcome.BUDGET)
+            self.afford(1)
             self.queries += 1
             (found,) = yield from ask(gradient, [text])
             self._hinted = text, found
@@ -194,3 +198,8 @@ class Trial:
                 self.best, self.best_score = snippet, score
                 raise _EndedError(Outcome.FOOLED)
             self._seen[snippet] = math.inf
+
+
+def _is_text(snippet: Snippet) -> bool:
+    """Half a surrogate pair is no text: no tokenizer takes it, and one start must not end the attack of all."""
+    return snippet.text.encode("utf-8", "ignore").decode("utf-8") == snippet.text

@@ -61,6 +61,10 @@ def run_rounds(
 def _ready(work: Workspace) -> None:
     """Round 0 must stand still: its classifier and threshold are done, for the settings and labels of now."""
     work.need("classifier", "threshold")
+    if not work.task.classifier.training.enabled:
+        must = "must be trained by the task for rounds to harden it"
+        then = "Set classifier.training.enabled = true and label for the purpose 'train'."
+        raise ConfigError(sentence("the classifier", must, "one taken as it is", then))
     for name in ("classifier", "threshold"):
         if not done_rounds(work) and not work.step(name).is_done():
             then = f"Run: fivenines run {work.task.folder}"

@@ -274,8 +274,9 @@ def held_out_failures(work: Workspace) -> list[Snippet]:
         for item in work.store.items(purpose):
             if item.snippet.id in judged and judged[item.snippet.id].answer is Answer.FAILURE:
                 found[item.snippet.id] = item.snippet
-    kept_back = training_material(work, work.task.seed).validation
-    found |= {snippet.id: snippet for snippet in _chosen(*kept_back, Answer.FAILURE)}
+    if work.task.classifier.training.enabled:
+        kept_back = training_material(work, work.task.seed).validation
+        found |= {snippet.id: snippet for snippet in _chosen(*kept_back, Answer.FAILURE)}
     if not found:
         must = "needs judged failing texts that nothing learnt from"
         then = "Label more, or set rounds.measure_starts = 0."
