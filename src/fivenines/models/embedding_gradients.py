@@ -79,12 +79,12 @@ def embedding_gradients(
             margins, embeddings, gradients = _backward(classifier, batch)
             for row, k in enumerate(rows.tolist()):
                 at = _columns(encoded[k], width, left=pairs.tokenizer.padding_side == "left")
-                one = EmbeddingGradient(
+                one = EmbeddingGradient(  # clone: a view would hold the memory of the whole batch
                     float(margins[row]),
                     np.array(encoded[k]["input_ids"], dtype=np.int64),
                     tuple(places[k]),
-                    embeddings[row, at].float(),
-                    gradients[row, at].float(),
+                    embeddings[row, at].float().clone(),
+                    gradients[row, at].float().clone(),
                 )
                 if np.isfinite(one.margin) and bool(one.gradient.isfinite().all()):
                     out[readable[k]] = one
