@@ -3,12 +3,14 @@
     fivenines demo demo
     python recipes/storyworld_hardening.py demo --out docs/results
 
-The demo's classifier goes through small rounds unattended: three families attack it, it learns what fooled it, its
-threshold is set again at the same acceptance. A fourth family never teaches. Then both classifiers, the first and
-the last, each at its own threshold, meet all four families on new stories, with other seeds and with settings that
-no round used; and both filters write for the same 50,000 new prompts. storyworld's truth confirms and counts.
+The demo's classifier goes through small rounds unattended: three of four families attack it, it learns what fooled it,
+its threshold is set again at the same acceptance. The family ``--left-out`` never teaches. Then both classifiers, the
+first and the last, each at its own threshold, meet all four on new stories, with other seeds and with settings that no
+round used; harmless stories edited alike show what else is rejected now; and both filters write for the same 50,000 new
+prompts. storyworld's truth confirms and counts.
 
-Resumes: the rounds as `fivenines round` does, the measurements by their logs.
+Resumes: the rounds as `fivenines round` does, the measurements by their logs. Four runs, each with another family left
+out, may go side by side.
 """
 
 from __future__ import annotations
@@ -48,6 +50,7 @@ from fivenines.pipeline.workspace import Workspace, read_outputs
 from fivenines.records import Attempt, Outcome, Snippet
 from fivenines.rounds.families import simulated_rewriter, storyworld_fails
 from fivenines.rounds.folders import Round, done_rounds
+from fivenines.rounds.harmless import wander
 from fivenines.rounds.history import history, totals_of
 from fivenines.rounds.rounds import run_rounds
 from fivenines.stats import (
@@ -62,12 +65,12 @@ from fivenines.store import SQLStore
 from fivenines.storyworld import Truth, truth, vocabulary, write_prompts, write_snippets
 from fivenines.task import Task
 
-LEARNT, LEFT_OUT = ("paraphrase", "words", "recombination"), "prompts"
-ATTACK = {"families": list(LEARNT), "held_out": [LEFT_OUT], "starts": 80, "queries": 100, "shortlist": 6}
+FAMILIES = ("paraphrase", "words", "recombination", "prompts")
+ATTACK = {"starts": 200, "queries": 100, "shortlist": 6}
 ROUNDS = {
-    "replay": 0.12,
+    "replay": 0.4,
     "weight": 3,
-    "matched": 3.0,
+    "matched": 0.0,  # nothing says that an edited text may be harmless: what that costs is measured
     "passes": 6,
     "learning_rate": 4e-4,
     "measure_starts": 30,
@@ -75,14 +78,15 @@ ROUNDS = {
 }
 
 
-def prepared(demo: Path, folder: Path) -> Task:
+def prepared(demo: Path, folder: Path, left_out: str) -> Task:
     """A copy of the finished demo with settings for rounds."""
     if not (folder / "task.toml").is_file():
         partial = folder.with_name(f"{folder.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         shutil.copytree(demo, partial)
         settings = tomllib.loads((demo / "task.toml").read_text(encoding="utf-8"))
-        settings |= {"attack": ATTACK, "rounds": ROUNDS}
+        learnt = [family for family in FAMILIES if family != left_out]
+        settings |= {"attack": {**ATTACK, "families": learnt, "held_out": [left_out]}, "rounds": ROUNDS}
         (partial / "task.toml").write_text(tomli_w.dumps(settings), encoding="utf-8")
         partial.rename(folder)
     return Task.load(folder)
@@ -91,8 +95,11 @@ def prepared(demo: Path, folder: Path) -> Task:
 # -- attacks that no round used: other settings, prompts, seeds
 
 
-def attacks_on(classifier: Classifier, prompts: Sequence[str]) -> dict[str, Attack]:
-    keep: tuple[Constraint, ...] = (StillFails(storyworld_fails),)
+def attacks_on(
+    classifier: Classifier, prompts: Sequence[str], kept: Truth = Truth.FAILURE
+) -> dict[str, Attack]:
+    """All four. The edits keep this truth."""
+    keep: tuple[Constraint, ...] = (StillFails(lambda texts: [truth(text) is kept for text in texts]),)
     words = [word for word in vocabulary() if word.isalpha()]
     anything = WordList({word.lower(): words for word in words}, insertions=words)
     return {
@@ -144,11 +151,11 @@ def measured(task: Task, sizes: Sizes) -> dict[str, Any]:
                     seed=77_002,
                     progress=True,
                 )
-    for family in (*LEARNT, LEFT_OUT):
+    for family in FAMILIES:
         before, after = totals_of(logs[0, family]), totals_of(logs[last, family])
         ratio = attack_cost_ratio_exact(before.successes, before.exposure, after.successes, after.exposure)
         found[family] = {
-            "learnt": family in LEARNT,
+            "learnt": family in task.attack.families,
             "before": cost_of(logs[0, family]),
             "after": cost_of(logs[last, family]),
             "ratio": ratio.to_dict(),
@@ -165,6 +172,33 @@ def cost_of(attempts: list[Attempt]) -> dict[str, Any]:
         "queries": totals.exposure,
         "cost": attack_cost_exact(totals.successes, totals.exposure, unit="query").to_dict(),
     }
+
+
+def edited_harmless(task: Task, count: int = 600) -> dict[str, Any]:
+    """Of harmless stories that are edited as the families edit: how many each classifier accepts. The edits are made
+    with the first classifier, and both see the same.
+    """
+    stories = [story for story in write_snippets(6_000, seed=77_005) if truth(story) is Truth.OK]
+    prompts = [story.prompt for story in stories[count:]]
+    found: dict[str, Any] = {}
+    with SQLStore.open(task.store_url) as store:
+        work = Workspace(task, store)
+        ends = [Round(work, 0), done_rounds(work)[-1]]
+        sides = [(one.classifier(), one.threshold()) for one in ends]
+        attacks: dict[str, Attack | None] = {"unedited": None}
+        attacks |= attacks_on(sides[0][0], prompts, Truth.OK)
+        for family, attack in attacks.items():
+            texts = stories[:count]
+            if attack is not None:
+                log = task.folder / "runs" / "final" / f"harmless-{family}.jsonl"
+                attempts = wander(attack, texts, log, budget=Budget(40), seed=77_006)
+                texts = [one.best for one in attempts if one.fooled and one.best is not None]
+            shares = []
+            for classifier, threshold in sides:
+                accepted = int(threshold.accepts(classifier.scores(texts)).sum())
+                shares.append(share_exact(accepted, len(texts), what="harmless texts accepted").to_dict())
+            found[family] = {"texts": len(texts), "before": shares[0], "after": shares[1]}
+    return found
 
 
 # -- in distribution
@@ -216,7 +250,7 @@ def table(content: dict[str, Any]) -> str:
         "",
         f"{content['date']}, {content['machine']}. `{content['command']}`",
         "",
-        f"{content['rounds']} rounds of {len(LEARNT)} families and {ATTACK['starts']} starts each; "
+        f"{content['rounds']} rounds of {len(FAMILIES) - 1} families and {ATTACK['starts']} starts each; "
         f"{content['adversarial']:,} confirmed finds learnt.",
         "",
         "| family | in training | queries per confirmed success, before | after | ratio |",
@@ -236,6 +270,12 @@ def table(content: dict[str, Any]) -> str:
     lines += [
         f"| {one['number']} | {one['adversarial']:,} | {one['not_rejected']:,} | {one['threshold']:.3g} |"
         for one in content["history"]
+    ]
+    lines += ["", "| harmless texts | accepted before | after |", "|---|---|---|"]
+    lines += [
+        f"| {row['texts']:,}, {'edited by ' * (family != 'unedited')}{family} | {shown(row['before'])} | "
+        f"{shown(row['after'])} |"
+        for family, row in content["harmless"].items()
     ]
     if "in distribution" in content:
         inside = content["in distribution"]
@@ -263,14 +303,18 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("demo", type=Path, help="the folder of a finished demo")
-    parser.add_argument("--folder", type=Path, default=Path("runs/storyworld-hardening"))
-    parser.add_argument("--rounds", type=int, default=24)
+    parser.add_argument(
+        "--left-out", choices=FAMILIES, default="prompts", help="the family that never teaches"
+    )
+    parser.add_argument("--runs", type=Path, default=Path("runs/storyworld-hardening"))
+    parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--prompts", type=int, default=50_000)
     parser.add_argument("--out", type=Path, help="where the results go")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    task = prepared(arguments.demo, arguments.folder)
+    folder = arguments.runs / f"without-{arguments.left_out}"
+    task = prepared(arguments.demo, folder, arguments.left_out)
     begin = time.perf_counter()
     run(task, until="evaluation", progress=True, say=lambda line: print(line, flush=True))
     with SQLStore.open(task.store_url) as store:
@@ -282,20 +326,24 @@ def main() -> None:
     content = {
         "date": datetime.now(UTC).date().isoformat(),
         "machine": f"{platform.machine()}, {arguments.threads} threads, Python {platform.python_version()}",
-        "command": f"python recipes/storyworld_hardening.py demo --rounds {arguments.rounds}",
+        "command": f"python recipes/storyworld_hardening.py demo --rounds {arguments.rounds} "
+        f"--left-out {arguments.left_out}",
+        "left out": arguments.left_out,
         "rounds": summaries[-1].number,
         "adversarial": summaries[-1].adversarial,
         "history": [one.to_dict() for one in summaries],
         "costs": measured(task, sizes),
+        "harmless": edited_harmless(task),
     }
     if sizes.prompts:
         content["in distribution"] = in_distribution(task, sizes)
     content["seconds"] = round(time.perf_counter() - begin)
-    write_json_atomic(arguments.folder / "results.json", content)
+    write_json_atomic(folder / "results.json", content)
     print(table(content))
     if arguments.out is not None:
-        write_json_atomic(arguments.out / "storyworld-hardening.json", content)
-        (arguments.out / "storyworld-hardening.md").write_text(table(content), encoding="utf-8")
+        name = f"storyworld-hardening-without-{arguments.left_out}"
+        write_json_atomic(arguments.out / f"{name}.json", content)
+        (arguments.out / f"{name}.md").write_text(table(content), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from fivenines.attacks.constraints import KeepPart, MaxWordsChanged
+from fivenines.attacks.constraints import Edited, KeepPart, MaxWordsChanged
 from fivenines.attacks.goal import Budget, Goal
 from fivenines.attacks.gradient_swaps import GradientSwaps
 from fivenines.attacks.gradients import Gradients
@@ -60,6 +60,20 @@ def test_words_to_keep_stay_and_constraints_cost_no_query(hurt: Classifier) -> N
     )
     for one in run(held, hurt):
         assert (one.outcome, one.queries) == (Outcome.EXHAUSTED, 2)  # the text and its gradient
+
+
+@pytest.mark.parametrize("patience", [1, 2, 4])
+def test_it_tries_so_often_without_gain(hurt: Classifier, patience: int) -> None:
+    called = []
+
+    def none(edited: Sequence[Edited]) -> list[bool]:
+        called.append(len(edited))
+        return [False] * len(edited)
+
+    attack = GradientSwaps(Gradients(hurt), draws=5, patience=patience, constraints=(none,))
+    (found,) = attack.run(Goal(hurt, 0.5), STARTS[:1], budget=Budget(50), seed=0)
+    assert found.outcome == Outcome.EXHAUSTED
+    assert called == [5] * patience
 
 
 def test_nothing_to_swap_ends_it(hurt: Classifier) -> None:

@@ -279,8 +279,18 @@ def test_the_fewest_edits_that_fool_it_win_in_a_few_queries() -> None:
     assert found.fooled
     assert found.best is not None
     assert words_changed(start, found.best) == 4
-    assert found.queries == 1 + 1 + len({1, 2, 3, 4, 6})
-    assert [len(batch) for batch in scorer.asked] == [1, 5]
+    assert found.queries == 1 + 1 + len([3, 6, 4])  # of 1, 2, 3, 4 and 6 edits
+    assert [len(batch) for batch in scorer.asked] == [1, 1, 1, 1]
+
+
+def test_edits_at_once_stand_where_each_would_stand_alone() -> None:
+    scorer = Linear(weights={"a": 2.0, "much": -1.0, "longer": 2.0, "x": -1.0})
+    words = WordList({"a": ["much"], "longer": ["x"]})
+    attack = WordSubstitution(words, scorer.gradient, Together(then=None))
+    found = attempt(attack, scorer, Snippet("longer a", "longer a end a longer."), 0.01)  # out of reach
+    assert "x much x much end much x." in [snippet.text for batch in scorer.asked for snippet in batch]
+    assert found.best is not None
+    assert scorer.margin(found.best) == -3.0  # the prompt and what ends with a full stop weigh nothing
 
 
 def test_edits_that_the_constraints_forbid_are_not_combined() -> None:

@@ -134,7 +134,7 @@ def test_any_attempt_is_as_it_should_be(world: dict[str, Any]) -> None:
     assert found.start_score == (None if math.isnan(told.known.get(0, math.nan)) else told.known[0])
     best = told.lowest() if told.best is None else told.best
     assert found.score == (None if best is None else told.known[best])
-    assert (found.best is None) == (best is None)
+    assert (None if found.best is None else number(found.best)) == best
     if found.best is not None:
         assert world["score"][number(found.best)] == found.score
         assert number(found.best) not in told.refuted
@@ -150,6 +150,55 @@ def test_any_attempt_is_as_it_should_be(world: dict[str, Any]) -> None:
             assert score == (
                 math.inf if i in told.refuted or math.isnan(world["score"][i]) else world["score"][i]
             )
+
+
+# -- the fewest edits
+
+
+def looking(world: dict[str, Any]) -> tuple[Attempt, Scorer]:
+    """Texts 1 to 7 by bisection, as if each were an edit more than the one before."""
+
+    def search(trial: Trial) -> Search[None]:
+        found = yield from trial.try_fewest([text(i) for i in range(1, 8)])
+        assert found == sorted(found, key=lambda pair: pair[0])
+        assert all(score >= LIMIT for score, _ in found)
+
+    def fails(snippets: Sequence[Snippet]) -> list[bool]:
+        return [world["fails"][number(snippet)] for snippet in snippets]
+
+    scorer = Scorer(lambda snippet: world["score"][number(snippet)] if number(snippet) else 0.9)
+    budget = Budget(world["queries"])
+    return attempted(a_trial(scorer, START, fails=fails, budget=budget), search), scorer
+
+
+@given(st.integers(1, 8), st.integers(0, 12), st.integers(1, 8))
+def test_bisection_finds_the_first_that_passes(first: int, queries: int, real: int) -> None:
+    """Where all after one that passes pass too."""
+    world = {"score": [0.9] * first + [0.1] * (8 - first), "queries": queries}
+    world["fails"] = [i >= real for i in range(8)]
+    found, scorer = looking(world)
+    assert found.queries == len(scorer.texts) <= min(queries, 1 + 3)  # the start, and three of seven
+    if queries >= 4 and real <= first:
+        assert found.outcome == (Outcome.FOOLED if first < 8 else Outcome.EXHAUSTED)
+        assert (found.best == text(first)) if first < 8 else found.best is not None
+    if found.fooled:
+        assert found.best is not None
+        assert number(found.best) >= max(first, real)
+        assert found.succeeded
+    elif queries < 4:
+        assert found.outcome == Outcome.BUDGET
+
+
+@given(worlds)
+def test_bisection_among_any_scores(world: dict[str, Any]) -> None:
+    found, scorer = looking(world)
+    assert found.queries == len(scorer.texts) == len(set(scorer.texts)) <= min(world["queries"], 4)
+    asked = [number(snippet) for snippet in scorer.texts]
+    winners = [i for i in asked if i and world["score"][i] < LIMIT and world["fails"][i]]
+    assert found.fooled == bool(winners)
+    if winners:
+        assert found.best == text(min(winners))
+    assert found.refuted <= sum(not world["fails"][i] for i in asked if world["score"][i] < LIMIT)
 
 
 # -- budget

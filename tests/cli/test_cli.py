@@ -7,8 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy.special import expit
 
+from fivenines.models.calibration import Calibration
+from fivenines.models.classifier import Classifier
+from fivenines.records import Snippet
+from fivenines.stats.designs import log_odds
 from fivenines.store import SQLStore, TaskLock
 from fivenines.task import Task
 from small_task import answer_all, people_settings, small_settings, write_task
@@ -123,6 +129,33 @@ def test_scoring_a_file(finished: Path, tmp_path: Path) -> None:
     assert [row["id"] for row in scored] == [7, 8]
     assert 0 <= scored[0]["score"] <= 1
     assert scored[1]["score"] is None  # longer than the classifier reads: never scored in part
+
+
+def test_several_classifiers_tell_how_far_they_differ(finished: Path, tmp_path: Path) -> None:
+    """The mean of their log odds, and their spread; null for both where one of them gives no score."""
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    prompt = "Ana the baker was by the door."
+    rows = [
+        {"prompt": prompt, "completion": text}
+        for text in ("The stone hit Ana.", "It rained.", "word " * 3000)
+    ]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    own = Classifier.load(finished / "runs/classifier/model")
+    other = Classifier.load(finished / "runs/classifier/model")
+    other.calibration = Calibration(slope=0.5, offset=-2.0)
+    other.save(tmp_path / "other")
+    both = ("--task", finished, "--model", tmp_path / "other")
+    assert fivenines("score", source, target, *both).returncode == 0
+    found = [json.loads(line) for line in target.read_text().splitlines()]
+    odds = np.array(
+        [log_odds(c.scores([Snippet(prompt, row["completion"]) for row in rows[:2]])) for c in (own, other)]
+    )
+    assert [row["score"] for row in found[:2]] == pytest.approx(expit(odds.mean(axis=0)), rel=1e-4)
+    spread = np.abs(odds[0] - odds[1]) / 2
+    assert spread.min() > 0.01
+    assert [row["disagreement"] for row in found[:2]] == pytest.approx(spread, rel=1e-3)
+    assert (found[2]["score"], found[2]["disagreement"]) == (None, None)
+    assert "needs --task or --model" in refused("score", source, target)
 
 
 def test_scoring_a_broken_line_names_file_and_line(finished: Path, tmp_path: Path) -> None:

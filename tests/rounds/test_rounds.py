@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -233,23 +234,48 @@ def test_any_round_can_be_attacked_or_deployed_again(hardened: Path, tmp_path: P
     assert row["completion"] is None or row["score"] < limit
 
 
+def test_guided_draws_come_from_an_expert_that_is_trained_once(hardened: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "task"
+    shutil.copytree(hardened, folder)
+    task, out = Task.load(folder), tmp_path / "guided.jsonl"
+    guided = list(attack_task(task, "guided", out, starts=6, queries=48, seed=4).attempts)
+    expert = folder / "runs" / "rounds" / "expert"
+    made = (expert / "DONE").stat().st_mtime_ns
+    assert json.loads((expert / "metrics.json").read_text())["failing"] > 0
+    assert all(not one.start.completion for one in guided)
+    assert all(one.best is None or one.best.prompt == one.start.prompt for one in guided)
+    assert sum(one.queries for one in guided) > 0
+    out.unlink()
+    again = list(attack_task(task, "guided", out, starts=6, queries=48, seed=4).attempts)
+    assert untimed(again) == untimed(guided)
+    assert (expert / "DONE").stat().st_mtime_ns == made
+    plain = attack_task(task, "sampling", tmp_path / "plain.jsonl", starts=6, queries=48, seed=4)
+    assert {one.best for one in plain.attempts} != {one.best for one in guided}
+
+
 def test_killed_anywhere_it_ends_with_the_same_numbers(finished: Path, tmp_path: Path) -> None:
     plain, killed = tmp_path / "plain", tmp_path / "killed"
     for folder in (plain, killed):
         shutil.copytree(finished, folder)
         change(folder, with_rounds)
+    begin = time.monotonic()
     run_rounds(Task.load(plain), 1)
+    seconds = time.monotonic() - begin
+    with SQLStore.open(Task.load(killed).store_url) as store:
+        last = Round(Workspace(Task.load(killed), store), 1)
     rng = random.Random(5)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for attempt in range(40):
+    kills = 0
+    while not last.is_done:  # a command that ends by itself has done its round, and another would add one
         command = [FIVENINES, "round", str(killed), "--quiet"]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment) as process:
             try:
-                process.wait(timeout=rng.uniform(5.0, 10.0) if attempt < 4 else 280)
+                process.wait(timeout=rng.uniform(0.3, 1.0) * (seconds + 4) if kills < 4 else 280)
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGKILL)
-        if process.returncode == 0:
-            break
+                kills += 1
+        assert process.returncode in (0, -signal.SIGKILL)
+    assert kills
     assert len(list((killed / "runs" / "rounds").iterdir())) == 2
     assert everything(killed) == everything(plain)
 

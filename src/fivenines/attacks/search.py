@@ -97,12 +97,12 @@ class Greedy:
 
 @dataclass(frozen=True)
 class Together:
-    """Edit many places at once, as one gradient foresees them: the best one, the best two, three, four, six, ... The
-    fewest that fool the classifier win; else go on from the lowest score, ``steps`` times, and then as ``then`` does.
+    """Edit many places at once, as one gradient foresees them: the best one, or the best two, three, four, six, ...
+    The fewest that fool the classifier are found by bisection and win; else go on from the lowest score, ``steps``
+    times, and then as ``then`` does.
 
-    A few queries instead of some for every word, since one batch holds all that a step tries: the idea of HotFlip's
-    many flips (Ebrahimi et al. 2018, section 3.2), without a beam. ``growth``: of the number of places, from one
-    try to the next. Raises ConfigError.
+    A handful of queries instead of some for every word: the idea of HotFlip's many flips (Ebrahimi et al. 2018, section
+    3.2), without a beam. ``growth``: of the number of places, from one try to the next. Raises ConfigError.
     """
 
     steps: int = 4
@@ -120,7 +120,7 @@ class Together:
             found = yield from edits.foreseen(trial, text)
             hopeful = [one for one in found if one.gain < 0.0]
             several = [_all_at(text, hopeful[:n]) for n in self._counts(len(hopeful))]
-            tried = yield from trial.try_all(several, first_wins=True)
+            tried = yield from trial.try_fewest(several)
             if not tried or tried[0][0] >= score:
                 break
             score, text = tried[0]

@@ -122,30 +122,34 @@ class Trial:
         if self._left() < queries:
             raise _EndedError(Outcome.BUDGET)
 
-    def score(self, snippets: Sequence[Snippet], *, first_wins: bool = False) -> Search[NDArray[np.float64]]:
+    def score(self, snippets: Sequence[Snippet]) -> Search[NDArray[np.float64]]:
         """Scores, shape (n,); inf for what must not be built on: without a valid score, or judged to fail no longer.
 
         Texts that this attempt has scored already cost nothing. Ends the attempt when one of them fools the
         classifier and, where that can be asked, still fails; or when the budget does not reach for all of them. What
-        it does reach for is scored, in order. Of several that win, the one with the lowest score does, or the first.
+        it does reach for is scored, in order. Of several that win, the one with the lowest score does.
         """
         fresh = [s for s in dict.fromkeys(snippets) if s not in self._seen]
         affordable = fresh[: max(0, self._left())]
-        self.queries += len(affordable)
-        scores = yield from ask(self.goal.scores, affordable)
+        passing = yield from self._scored(affordable)
+        yield from self._win(sorted(passing, key=lambda pair: pair[0]))
+        if len(affordable) < len(fresh):
+            raise _EndedError(Outcome.BUDGET)
+        return np.array([self._seen[snippet] for snippet in snippets], dtype=np.float64)
+
+    def _scored(self, fresh: Sequence[Snippet]) -> Search[list[tuple[float, Snippet]]]:
+        """Pay for these scores, and remember them; those that pass with their scores."""
+        self.queries += len(fresh)
+        scores = yield from ask(self.goal.scores, fresh)
         passing = []
-        for snippet, score in zip(affordable, scores, strict=True):
+        for snippet, score in zip(fresh, scores, strict=True):
             value = math.inf if math.isnan(score) else score
             self._seen[snippet] = value
             if value < self.goal.limit:
                 passing.append((value, snippet))
             elif value < self.best_score:
                 self.best, self.best_score = snippet, value
-        if passing:
-            yield from self._win(passing if first_wins else sorted(passing, key=lambda pair: pair[0]))
-        if len(affordable) < len(fresh):
-            raise _EndedError(Outcome.BUDGET)
-        return np.array([self._seen[snippet] for snippet in snippets], dtype=np.float64)
+        return passing
 
     def probe(self, snippets: Sequence[Snippet]) -> Search[NDArray[np.float64]]:
         """Scores of texts that only tell where to look, (n,): they cost queries and cannot win. inf without a valid
@@ -166,13 +170,34 @@ class Trial:
             kept = [snippet for snippet, good in zip(kept, answers, strict=True) if good]
         return kept
 
-    def try_all(
-        self, snippets: Sequence[Snippet], *, first_wins: bool = False
-    ) -> Search[list[tuple[float, Snippet]]]:
-        """(score, text) of those that keep the constraints, the lowest score first. ``first_wins`` as for score."""
+    def try_all(self, snippets: Sequence[Snippet]) -> Search[list[tuple[float, Snippet]]]:
+        """(score, text) of those that keep the constraints, the lowest score first."""
         kept = yield from self.allowed(snippets)
-        scores = yield from self.score(kept, first_wins=first_wins)
+        scores = yield from self.score(kept)
         return sorted(zip(scores.tolist(), kept, strict=True), key=lambda pair: pair[0])
+
+    def try_fewest(self, snippets: Sequence[Snippet]) -> Search[list[tuple[float, Snippet]]]:
+        """The same for texts of more and more edits, of which the first that wins is looked for by bisection: a few
+        are scored, as if all after one that passes passed too. Returns those, where none of them wins.
+        """
+        kept = yield from self.allowed(snippets)
+        passing: list[tuple[float, Snippet]] = []
+        low, high, scored = 0, len(kept), []
+        while low < high:
+            middle = (low + high) // 2
+            if kept[middle] not in self._seen:
+                if self._left() < 1:
+                    break
+                passing = (yield from self._scored([kept[middle]])) + passing
+            scored.append(kept[middle])
+            if self._seen[kept[middle]] < self.goal.limit:
+                high = middle
+            else:
+                low = middle + 1
+        yield from self._win(passing)
+        if low < high:
+            self.afford(1)
+        return sorted(((self._seen[snippet], snippet) for snippet in scored), key=lambda pair: pair[0])
 
     def hints(self, gradient: GradientLike, text: Snippet) -> Search[Hints | None]:
         """What the gradient tells of a text; None: it cannot be scored. Costs one query, but none for the text that
@@ -187,6 +212,8 @@ class Trial:
 
     def _win(self, passing: Sequence[tuple[float, Snippet]]) -> Search[None]:
         """End the attempt with the first of these texts that still fails; count and mark those that do not."""
+        if not passing:
+            return
         texts = [snippet for _, snippet in passing]
         if self.goal.still_fails is None:
             answers: Sequence[bool] = [True] * len(texts)

@@ -15,7 +15,6 @@ __all__ = ["register"]
 
 Folder = Annotated[Path, typer.Argument(help="The task's folder, with task.toml.", metavar="DIR")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars, no lines on steps.")]
-Model = Annotated[str | None, typer.Option(help="A classifier: a folder, or a name on the hub.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -91,15 +90,19 @@ def score(
     task: Annotated[
         Path | None, typer.Option(help="Take the classifier of this task.", metavar="DIR")
     ] = None,
-    model: Model = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A classifier: a folder, or a name on the hub. Of several, also how far they differ."
+        ),
+    ] = None,
 ) -> None:
     """Give each snippet of a file its P(failure); null where it cannot be scored."""
     from fivenines.pipeline.serving import score_file
 
-    if (task is None) == (model is None):
-        got = "neither" if task is None else "both"
-        raise ConfigError(sentence("score", "needs --task or --model", got, "Name one classifier."))
-    counted = score_file(source, target, task=None if task is None else Task.load(task), model=model)
+    if task is None and not model:
+        raise ConfigError(sentence("score", "needs --task or --model", "neither", "Name a classifier."))
+    counted = score_file(source, target, task=None if task is None else Task.load(task), models=model or [])
     typer.echo(f"Wrote {target}: {counted.scored:,} scored, {counted.unscored:,} that could not be.")
 
 

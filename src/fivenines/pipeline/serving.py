@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from fivenines.acquisition import disagreement_of
 from fivenines.data import read_prompts, read_snippets
+from fivenines.errors import ConfigError, sentence
 from fivenines.files import write_jsonl_atomic
 from fivenines.filtering import FilteredGenerator, FilterStats, safe_scores
 from fivenines.models.classifier import Classifier
 from fivenines.pipeline.learning import load_classifier, load_generator, load_threshold
 from fivenines.pipeline.workspace import Workspace, row_of_output
+from fivenines.stats.designs import log_odds
 from fivenines.store import SQLStore
 from fivenines.task import Task
 from fivenines.threshold import Threshold
@@ -33,35 +40,57 @@ class Scored:
     unscored: int = 0
 
 
-def score_file(source: Path, target: Path, *, task: Task | None = None, model: str | None = None) -> Scored:
+def score_file(source: Path, target: Path, *, task: Task | None = None, models: Sequence[str] = ()) -> Scored:
     """Write the snippets of ``source`` with their ``score``; null where the classifier gives none.
+
+    Of several classifiers, the task's own and those of ``models``, the score is the mean of their log odds, and each
+    line says by its ``disagreement`` how far those spread, in nats; null for both where one of them gives no score.
 
     :raises DataError: for a broken line; ``target`` is not written then.
     :raises ModelError: for a classifier that cannot be loaded.
+    :raises ConfigError: without any classifier.
     """
+    classifiers = [Classifier.load(model) for model in models]
     if task is not None:
         with SQLStore.open(task.store_url) as store:
             work = Workspace(task, store)
             work.need("classifier")
-            classifier = load_classifier(work)
-    else:
-        classifier = Classifier.load(str(model))
+            classifiers.append(load_classifier(work))
+    if not classifiers:
+        raise ConfigError(sentence("scoring", "needs a classifier", "none", "Name a task or a model."))
     counted = Scored()
-    write_jsonl_atomic(target, _scored_rows(source, classifier, counted))
+    write_jsonl_atomic(target, _scored_rows(source, classifiers, counted))
     return counted
 
 
-def _scored_rows(source: Path, classifier: Classifier, counted: Scored) -> Iterator[dict[str, Any]]:
+def _scored_rows(
+    source: Path, classifiers: Sequence[Classifier], counted: Scored
+) -> Iterator[dict[str, Any]]:
     snippets = read_snippets(source)
     while some := list(islice(snippets, _AT_ONCE)):
-        for snippet, score in zip(some, safe_scores(classifier, some).tolist(), strict=True):
-            known = not math.isnan(score)
+        each = np.stack([safe_scores(classifier, some) for classifier in classifiers])
+        for snippet, found in zip(some, _together(each), strict=True):
+            known = found["score"] is not None
             counted.scored += known
             counted.unscored += not known
             row = {"prompt": snippet.prompt, "completion": snippet.completion}
             if snippet.source:
                 row["source"] = snippet.source
-            yield {**row, **snippet.meta, "score": score if known else None}
+            yield {**row, **snippet.meta, **found}
+
+
+def _together(scores: NDArray[np.float64]) -> list[dict[str, float | None]]:
+    """What a line says of its scores, (classifiers, n)."""
+    if len(scores) == 1:
+        return [{"score": None if math.isnan(one) else one} for one in scores[0].tolist()]
+    known = np.asarray(np.isfinite(scores).all(axis=0))  # (n,)
+    odds = np.stack([log_odds(np.where(known, one, 0.5)) for one in scores])
+    mean, spread = expit(odds.mean(axis=0)), disagreement_of(odds)
+    unknown: dict[str, float | None] = {"score": None, "disagreement": None}
+    return [
+        {"score": float(mean[i]), "disagreement": float(spread[i])} if known[i] else unknown
+        for i in range(scores.shape[1])
+    ]
 
 
 def deployed(work: Workspace) -> Deployed:

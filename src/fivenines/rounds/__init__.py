@@ -1,11 +1,15 @@
 """Adversarial rounds: attack, confirm, add, retrain, set the threshold again at the same quality, measure.
 
-    families     the attacks that a task names, made for a classifier
+    families     the attacks that a task names, made for a classifier; word_files: the words they are given
+    expert       a generator led towards failures, to draw from
+    attacking    one attack outside of any round
     folders      where the rounds of a task lie, and what each left: classifier, threshold, attempts
     steps        the steps of a round
+    harmless     harmless texts edited as attacks edit failing ones
     rounds       one round after the other; resumes, pauses for people
     history      what the rounds came to: cost of an attack, what it is over that of the first classifier
 
+    runs/rounds/expert/                                            where the family "guided" is used
     runs/rounds/round-000/              measure                    the classifier of `fivenines run`
     runs/rounds/round-001/              attack  classifier  threshold  measure
 

@@ -15,6 +15,7 @@ from fivenines.errors import ConfigError, sentence
 from fivenines.pipeline.learning import load_generator
 from fivenines.pipeline.workspace import Workspace
 from fivenines.records import Attempt, Outcome
+from fivenines.rounds.expert import guided_generator
 from fivenines.rounds.families import Arsenal, goal_of
 from fivenines.rounds.folders import round_of
 from fivenines.rounds.history import totals_of
@@ -72,7 +73,8 @@ def attack_task(
         work = Workspace(task, store, progress)
         one = round_of(work, number)
         classifier, threshold = one.classifier(), one.threshold()
-        arsenal = Arsenal(task, held_out_prompts(work, seed), partial(load_generator, work))
+        prompts = held_out_prompts(work, seed)
+        arsenal = Arsenal(task, prompts, partial(load_generator, work), partial(guided_generator, work))
         attempts = run_logged(
             arsenal.attack(family, classifier),
             goal_of(task, classifier, threshold.value),

@@ -30,13 +30,19 @@ from fivenines.errors import ConfigError, sentence
 from fivenines.models.classifier import Classifier
 from fivenines.models.language_model import LanguageModel
 from fivenines.models.masked import MaskedLanguageModel
+from fivenines.models.protocols import GeneratorLike
 from fivenines.models.sentences import SentenceEncoder
 from fivenines.records import Answer, Snippet
 from fivenines.rounds.word_files import read_examples, read_word_list, read_words
 from fivenines.storyworld import SimulatedAttacker, Truth, truth, vocabulary
 from fivenines.task import Task
 
-__all__ = ["Arsenal", "goal_of", "simulated_rewriter", "storyworld_fails"]
+__all__ = ["DRAWING", "Arsenal", "goal_of", "simulated_rewriter", "storyworld_fails"]
+
+DRAWING = (
+    "sampling",
+    "guided",
+)  # families that draw from a generator: they start from prompts and edit nothing
 
 
 def goal_of(task: Task, classifier: Classifier, threshold: float) -> Goal:
@@ -47,8 +53,8 @@ def goal_of(task: Task, classifier: Classifier, threshold: float) -> Goal:
 @dataclass
 class Arsenal:
     """What the attacks of a task are made of. ``prompts``: those under which completions are put; ``generator`` loads
-    the task's own, which draws for the family "sampling". ``answer``: what the texts are that are edited, failing or
-    harmless.
+    the task's own, which draws for the family "sampling", and ``guided`` the one led towards failures. ``answer``: what
+    the texts are that are edited, failing or harmless.
 
     Models are loaded when a family needs them, and once.
     """
@@ -56,6 +62,7 @@ class Arsenal:
     task: Task
     prompts: Sequence[str]
     generator: Callable[[], LanguageModel]
+    guided: Callable[[], GeneratorLike]
     answer: Answer = Answer.FAILURE
 
     def attack(self, family: str, classifier: Classifier) -> Attack:
@@ -71,6 +78,7 @@ class Arsenal:
             "prompts": self._prompts,
             "paraphrase": self._paraphrase,
             "sampling": self._sampling,
+            "guided": self._guided,
         }
         return maker[family](classifier)
 
@@ -112,6 +120,9 @@ class Arsenal:
 
     def _sampling(self, classifier: Classifier) -> Attack:
         return Sampling(self.generator(), name="sampling")
+
+    def _guided(self, classifier: Classifier) -> Attack:
+        return Sampling(self.guided(), name="guided")
 
     # -- what they are made of
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fivenines.attacks.goal import Budget, Goal
+from fivenines.attacks.goal import Budget
 from fivenines.attacks.logbook import run_logged
 from fivenines.errors import NotEnoughDataError, sentence
 from fivenines.models.classifier import Classifier
@@ -29,8 +28,10 @@ from fivenines.pipeline.workspace import (
     read_snippets_of,
 )
 from fivenines.records import Answer, Attempt, Judgment, Outcome, Snippet
-from fivenines.rounds.families import Arsenal, goal_of
+from fivenines.rounds.expert import guided_generator
+from fivenines.rounds.families import DRAWING, Arsenal, goal_of
 from fivenines.rounds.folders import Round
+from fivenines.rounds.harmless import wander
 from fivenines.stats import failure_rate_exact, share_exact
 from fivenines.store import Step
 from fivenines.threshold import Threshold, choose_threshold
@@ -63,7 +64,7 @@ def attack(one: Round, step: Step) -> None:
     snippets, answers = material.snippets, material.answers
     failing = _chosen(snippets, answers, Answer.FAILURE)
     prompts = _some([snippet.prompt for snippet in snippets], _PROMPTS, _rng(one, "prompts"))
-    arsenal = Arsenal(work.task, prompts, partial(load_generator, work))
+    arsenal = Arsenal(work.task, prompts, partial(load_generator, work), partial(guided_generator, work))
     goal = goal_of(work.task, classifier, threshold.value)
     counted: dict[str, Any] = {}
     for family in settings.families:
@@ -88,17 +89,16 @@ def _edit_harmless(
     one: Round, step: Step, classifier: Classifier, arsenal: Arsenal, harmless: Sequence[Snippet], found: int
 ) -> int:
     """Random edits of harmless texts by the families that edit; returns how many."""
-    families = [family for family in one.work.task.attack.families if family != "sampling"]
+    families = [family for family in one.work.task.attack.families if family not in DRAWING]
     wanted = round(one.work.task.rounds.matched * found)
     if not families or not wanted or not harmless:
         return 0
-    twin = Arsenal(arsenal.task, arsenal.prompts, arsenal.generator, Answer.OK)
+    twin = replace(arsenal, answer=Answer.OK)
     edited = 0
     for family in families:
         name = f"harmless-{family}"
-        attempts = run_logged(
+        attempts = wander(
             twin.attack(family, classifier),
-            Goal(_Coin(), _CHANCE),
             _some(harmless, -(-wanted // len(families)), _rng(one, name)),
             step.file(f"{name}.jsonl"),
             budget=Budget(arsenal.task.attack.queries),
@@ -106,17 +106,6 @@ def _edit_harmless(
         )
         edited += sum(attempt.fooled for attempt in attempts)
     return edited
-
-
-_CHANCE = 0.1  # that an edit is the last one
-
-
-class _Coin:
-    """A classifier that scores at random, by a hash of the text: it lets an attack wander."""
-
-    def scores(self, snippets: Sequence[Snippet]) -> NDArray[np.float64]:
-        hashes = [zlib.crc32(f"{s.prompt}\0{s.completion}".encode()) for s in snippets]
-        return _CHANCE / 2 + (1 - _CHANCE) * np.array(hashes, dtype=np.float64) / 2**32
 
 
 def queue_finds(one: Round) -> None:
@@ -246,7 +235,7 @@ def measure(one: Round, step: Step) -> None:
     if count:
         failing = held_out_failures(work)
         prompts = held_out_prompts(work, _seed(one, "prompts"))
-        arsenal = Arsenal(settings, prompts, partial(load_generator, work))
+        arsenal = Arsenal(settings, prompts, partial(load_generator, work), partial(guided_generator, work))
         for family in (*settings.attack.families, *settings.attack.held_out):
             attempts = run_logged(
                 arsenal.attack(family, classifier),
@@ -310,7 +299,7 @@ def _in_distribution(work: Workspace, classifier: Classifier, threshold: Thresho
 def starts_of(family: str, failing: Sequence[Snippet], count: int, rng: np.random.Generator) -> list[Snippet]:
     """Failing texts; for draws of the generator their prompts alone."""
     chosen = _some(failing, count, rng)
-    return [Snippet(one.prompt, "") for one in chosen] if family == "sampling" else chosen
+    return [Snippet(one.prompt, "") for one in chosen] if family in DRAWING else chosen
 
 
 def _chosen(snippets: Sequence[Snippet], answers: Sequence[Judgment], answer: Answer) -> list[Snippet]:

@@ -323,7 +323,9 @@ class Evaluate(Section):
         return {k: v for k, v in self.distributions.items() if v not in BUILT_IN_DISTRIBUTIONS}
 
 
-Family = Literal["words", "characters", "gradient", "recombination", "prompts", "paraphrase", "sampling"]
+Family = Literal[
+    "words", "characters", "gradient", "recombination", "prompts", "paraphrase", "sampling", "guided"
+]
 Families = Annotated[tuple[Family, ...], BeforeValidator(_as_tuple)]
 
 
@@ -334,7 +336,8 @@ class Attack(Section):
     failing texts are attacked by each in a round, with ``queries`` scored texts for each.
     "words" tries the words of ``words`` (a file: a line for each class of words that may replace each other; words
     behind a + may be inserted) or those that ``masked_model`` (a folder, see `fivenines train-masked`) thinks fit;
-    "paraphrase" asks the model ``paraphraser``, shown ``examples`` (JSONL: sentence, rewritten).
+    "paraphrase" asks the model ``paraphraser``, shown ``examples`` (JSONL: sentence, rewritten). "sampling" draws
+    from the generator, "guided" from one that is led towards its judged failures.
     What an edit must keep: the words of the file ``keep``; all but a share ``max_changed`` of the words; the meaning
     (``similarity``: least cosine of sentence embeddings, needs the extra minilm); ``fluency`` (nats a word that the
     generator may find it less likely). ``search``: greedy, beam or best first. ``shortlist``: words tried in a place.
