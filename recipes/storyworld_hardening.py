@@ -58,6 +58,7 @@ from fivenines.stats import (
     attack_cost_exact,
     attack_cost_ratio_exact,
     failure_rate_exact,
+    ratio_bounded,
     share_difference_exact,
     share_exact,
 )
@@ -159,8 +160,22 @@ def measured(task: Task, sizes: Sizes) -> dict[str, Any]:
             "before": cost_of(logs[0, family]),
             "after": cost_of(logs[last, family]),
             "ratio": ratio.to_dict(),
+            "ratio of unlike texts": ratio_of_unlike(logs[0, family], logs[last, family], sizes.queries),
         }
     return found
+
+
+def ratio_of_unlike(before: list[Attempt], after: list[Attempt], queries: int) -> list[float]:
+    """95% interval of the ratio of costs without the assumption of one rate: texts may be as unlike as they are. Each
+    cost is bounded by betting at 97.5%, a text at a time, so that both hold together.
+    """
+    bounds = []
+    for attempts in (before, after):
+        tried = [one for one in attempts if one.outcome not in (Outcome.PASSED, Outcome.UNSCORED)]
+        spent, won = [float(one.queries) for one in tried], [float(one.succeeded) for one in tried]
+        bounds.append(ratio_bounded(spent, won, float(queries), level=0.975))
+    first, last = bounds
+    return [last.low / first.high, last.high / first.low]
 
 
 def cost_of(attempts: list[Attempt]) -> dict[str, Any]:
@@ -246,15 +261,15 @@ def in_distribution(task: Task, sizes: Sizes) -> dict[str, Any]:
 
 def table(content: dict[str, Any]) -> str:
     lines = [
-        "# Hardening on storyworld",
+        f"# Hardening on storyworld, {content['left out']} left out",
         "",
         f"{content['date']}, {content['machine']}. `{content['command']}`",
         "",
         f"{content['rounds']} rounds of {len(FAMILIES) - 1} families and {ATTACK['starts']} starts each; "
         f"{content['adversarial']:,} confirmed finds learnt.",
         "",
-        "| family | in training | queries per confirmed success, before | after | ratio |",
-        "|---|---|---|---|---|",
+        "| family | in training | queries per confirmed success, before | after | ratio | interval for unlike texts |",
+        "|---|---|---|---|---|---|",
     ]
     for family, row in content["costs"].items():
         cells = [
@@ -262,10 +277,16 @@ def table(content: dict[str, Any]) -> str:
             for side in ("before", "after")
         ]
         ratio = shown(row["ratio"])
+        low, high = row["ratio of unlike texts"]
         lines.append(
-            f"| {family} | {'yes' if row['learnt'] else 'left out'} | {' | '.join(cells)} | {ratio} |"
+            f"| {family} | {'yes' if row['learnt'] else 'left out'} | {' | '.join(cells)} | {ratio} | "
+            f"{low:.3g} to {high:.3g} |"
         )
-    lines += ["", "95% intervals, exact Poisson; they rest on one constant rate of successes.", ""]
+    lines += [
+        "",
+        "95% intervals: exact Poisson, which rest on one constant rate of successes; the last by betting, without.",
+        "",
+    ]
     lines += ["| round | learnt | not rejected at the threshold | threshold |", "|---|---|---|---|"]
     lines += [
         f"| {one['number']} | {one['adversarial']:,} | {one['not_rejected']:,} | {one['threshold']:.3g} |"
