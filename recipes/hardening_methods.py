@@ -39,7 +39,8 @@ from fivenines.models.objective import Objective
 from fivenines.models.smoothness import Sift
 from fivenines.models.training_config import TrainingConfig
 from fivenines.pipeline.drawing import filter_in_chunks
-from fivenines.pipeline.learning import Material, load_generator, training_material
+from fivenines.pipeline.learning import load_generator
+from fivenines.pipeline.material import Material, training_material
 from fivenines.pipeline.workspace import Workspace, read_outputs, read_snippets_of
 from fivenines.records import Snippet
 from fivenines.rounds.families import simulated_rewriter, storyworld_fails

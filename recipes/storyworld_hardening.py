@@ -3,11 +3,11 @@
     fivenines demo demo
     python recipes/storyworld_hardening.py demo --out docs/results
 
-The demo's classifier goes through small rounds unattended: three of four families attack it, it learns what fooled it,
-its threshold is set again at the same acceptance. The family ``--left-out`` never teaches. Then both classifiers, the
-first and the last, each at its own threshold, meet all four on new stories, with other seeds and with settings that no
-round used; harmless stories edited alike show what else is rejected now; and both filters write for the same 50,000 new
-prompts. storyworld's truth confirms and counts.
+The demo's classifier goes through small rounds unattended: three of four families attack it, it learns what fooled it
+and texts made odd at random, its threshold is set again at the same acceptance. The family ``--left-out`` never
+teaches. Then both classifiers, the first and the last, each at its own threshold, meet all four on new stories, with
+other seeds and with settings that no round used; harmless stories edited alike show what else is rejected now; and
+both filters write for the same new prompts. storyworld's truth confirms and counts.
 
 Resumes: the rounds as `fivenines round` does, the measurements by their logs. Four runs, each with another family left
 out, may go side by side.
@@ -34,12 +34,13 @@ from fivenines.attacks.candidates import WordList
 from fivenines.attacks.constraints import Constraint, StillFails
 from fivenines.attacks.goal import Budget, Goal
 from fivenines.attacks.gradients import Gradients
-from fivenines.attacks.logbook import run_logged
+from fivenines.attacks.logbook import attempts_in, run_logged
 from fivenines.attacks.paraphrase import Paraphrase
 from fivenines.attacks.prompt_search import PromptSearch
 from fivenines.attacks.recombination import Recombination
 from fivenines.attacks.search import Beam
 from fivenines.attacks.word_substitution import WordSubstitution
+from fivenines.attacks.words import words_changed
 from fivenines.files import write_json_atomic
 from fivenines.filtering import FilteredGenerator
 from fivenines.models.classifier import Classifier
@@ -49,7 +50,7 @@ from fivenines.pipeline.run import run
 from fivenines.pipeline.workspace import Workspace, read_outputs
 from fivenines.records import Attempt, Outcome, Snippet
 from fivenines.rounds.families import simulated_rewriter, storyworld_fails
-from fivenines.rounds.folders import Round, done_rounds
+from fivenines.rounds.folders import Round, done_rounds, finds_of
 from fivenines.rounds.harmless import wander
 from fivenines.rounds.history import history, totals_of
 from fivenines.rounds.rounds import run_rounds
@@ -70,6 +71,7 @@ FAMILIES = ("paraphrase", "words", "recombination", "prompts")
 ATTACK = {"starts": 200, "queries": 100, "shortlist": 6}
 ROUNDS = {
     "replay": 0.4,
+    "odd": 1.0,
     "weight": 3,
     "matched": 0.0,  # nothing says that an edited text may be harmless: what that costs is measured
     "passes": 6,
@@ -123,10 +125,10 @@ def attacks_on(
 class Sizes:
     """How much is measured. ``first`` and ``last``: starts for the first classifier, and for the last one."""
 
-    first: int = 300
-    last: int = 600
+    first: int = 200
+    last: int = 300
     queries: int = 400
-    prompts: int = 50_000
+    prompts: int = 20_000
 
 
 def measured(task: Task, sizes: Sizes) -> dict[str, Any]:
@@ -171,8 +173,9 @@ def ratio_of_unlike(before: list[Attempt], after: list[Attempt], queries: int) -
     """
     bounds = []
     for attempts in (before, after):
-        tried = [one for one in attempts if one.outcome not in (Outcome.PASSED, Outcome.UNSCORED)]
-        spent, won = [float(one.queries) for one in tried], [float(one.succeeded) for one in tried]
+        tried = [one for one in attempts if one.outcome is not Outcome.UNSCORED]
+        spent = [float(one.queries) for one in tried]
+        won = [float(one.succeeded or one.outcome is Outcome.PASSED) for one in tried]
         bounds.append(ratio_bounded(spent, won, float(queries), level=0.975))
     first, last = bounds
     return [last.low / first.high, last.high / first.low]
@@ -189,30 +192,33 @@ def cost_of(attempts: list[Attempt]) -> dict[str, Any]:
     }
 
 
-def edited_harmless(task: Task, count: int = 600) -> dict[str, Any]:
-    """Of harmless stories that are edited as the families edit: how many each classifier accepts. The edits are made
-    with the first classifier, and both see the same.
+def edited_harmless(task: Task, count: int = 400) -> dict[str, Any]:
+    """Of harmless stories that are edited as the families edit, by as many words as what fooled the first classifier:
+    how many each classifier accepts. The edits are made with the first classifier, and both see the same.
     """
     stories = [story for story in write_snippets(6_000, seed=77_005) if truth(story) is Truth.OK]
-    prompts = [story.prompt for story in stories[count:]]
+    prompts = [story.prompt for story in stories[3 * count :]]
     found: dict[str, Any] = {}
     with SQLStore.open(task.store_url) as store:
         work = Workspace(task, store)
-        ends = [Round(work, 0), done_rounds(work)[-1]]
-        sides = [(one.classifier(), one.threshold()) for one in ends]
-        attacks: dict[str, Attack | None] = {"unedited": None}
-        attacks |= attacks_on(sides[0][0], prompts, Truth.OK)
+        sides = [(one.classifier(), one.threshold()) for one in (Round(work, 0), done_rounds(work)[-1])]
+        folder = task.folder / "runs" / "final"
+        attacks = attacks_on(sides[0][0], prompts, Truth.OK)
+        sets = {"unedited": stories[:count]}
         for family, attack in attacks.items():
-            texts = stories[:count]
-            if attack is not None:
-                log = task.folder / "runs" / "final" / f"harmless-{family}.jsonl"
-                attempts = wander(attack, texts, log, budget=Budget(40), seed=77_006)
-                texts = [one.best for one in attempts if one.fooled and one.best is not None]
+            finds = [one for one in attempts_in(folder / f"0-{family}.jsonl") if one.fooled]
+            lengths = [words_changed(one.start, one.best) for one in finds if one.best is not None]
+            log, budget = folder / f"harmless-{family}.jsonl", Budget(60)
+            tried = wander(
+                attack, stories[: 3 * count], lengths, log, wanted=count, budget=budget, seed=77_006
+            )
+            sets[family] = finds_of(tried)
+        for name, texts in sets.items():
             shares = []
             for classifier, threshold in sides:
                 accepted = int(threshold.accepts(classifier.scores(texts)).sum())
                 shares.append(share_exact(accepted, len(texts), what="harmless texts accepted").to_dict())
-            found[family] = {"texts": len(texts), "before": shares[0], "after": shares[1]}
+            found[name] = {"texts": len(texts), "before": shares[0], "after": shares[1]}
     return found
 
 
@@ -330,7 +336,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/storyworld-hardening"))
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--prompts", type=int, default=50_000)
+    parser.add_argument("--prompts", type=int, default=20_000)
     parser.add_argument("--out", type=Path, help="where the results go")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

@@ -18,6 +18,7 @@ from scipy import stats as sps
 
 from fivenines.errors import ConfigError, DataError, ModelError, ScoringError
 from fivenines.filtering import FilteredGenerator, PatientScorer, safe_scores
+from fivenines.filtering.scoring import ProbingScorer
 from fivenines.records import Output, Reason, Snippet
 from fivenines.testing import FakeClassifier, FakeGenerator
 from fivenines.testing.fakes import Fault
@@ -473,6 +474,20 @@ def test_a_totally_broken_classifier_is_not_asked_for_each_text() -> None:
     snippets = [Snippet("P.", f"Nobody was hurt, {i}.") for i in range(1000)]
     assert np.isnan(safe_scores(broken, snippets)).all()
     assert broken.calls <= 2 * 10 + 3
+
+
+def test_answers_of_no_form_are_a_broken_classifier_and_nan_is_an_answer() -> None:
+    snippets = [Snippet("Prompt.", f"Nobody was hurt, {i}.") for i in range(3)]
+    for fault in ("raise", "shape", "column", "text", "none"):
+        with pytest.raises(ScoringError, match="got none, not even for a plain sentence"):
+            ProbingScorer(FakeClassifier(fault=fault).scores).scores(snippets)
+    for fault in ("nan", "range", "negative", "infinite", "masked"):
+        asked = ProbingScorer(FakeClassifier(fault=fault).scores)  # type: ignore[arg-type]
+        for _ in range(9):
+            assert np.isnan(asked.scores(snippets)).all()
+    odds = ProbingScorer(lambda some: [-800.0, 0.5, np.inf], least=-np.inf, most=np.inf)
+    assert odds.scores(snippets).tolist()[:2] == [-800.0, 0.5]
+    assert np.isnan(odds.scores(snippets)[2])
 
 
 # --- bad input

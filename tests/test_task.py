@@ -65,6 +65,8 @@ def test_every_commented_line_of_the_template_is_valid(folder: Path) -> None:
     (folder / "books").mkdir()
     (folder / "books" / "one.txt").write_text("A book.")
     (folder / "hard-prompts.jsonl").write_text('{"prompt": "a"}\n')
+    for name in ("words.txt", "keep.txt", "examples.jsonl"):
+        (folder / name).write_text("a b\n")
     skipped = ("quality_cost", "max_miss_rate", "texts", "hard =")
     lines = [
         line[2:] if line.startswith("# ") and "=" in line and not line[2:].startswith(skipped) else line

@@ -72,7 +72,7 @@ class Outcome(StrEnum):
     PASSED = "passed unchanged"  # the classifier passes the text as it was: nothing to attack
     EXHAUSTED = "nothing left to try"
     BUDGET = "budget spent"
-    UNSCORED = "no valid score"  # of the text as it was: too long, or the classifier is broken
+    UNSCORED = "no valid score"  # of the text as it was: too long, say
 
 
 @dataclass(frozen=True, slots=True)

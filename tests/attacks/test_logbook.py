@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from fivenines.attacks.goal import Budget, Goal
 from fivenines.attacks.logbook import (
@@ -27,7 +28,7 @@ from fivenines.attacks.logbook import (
     run_logged,
 )
 from fivenines.attacks.recombination import Recombination
-from fivenines.errors import ConfigError, DataError, LockedError, ResourceError
+from fivenines.errors import ConfigError, DataError, LockedError, ResourceError, ScoringError
 from fivenines.records import Answer, Attempt, Judgment, Outcome, Snippet
 from fivenines.testing import FakeAttack, FakeClassifier, fake_truth
 
@@ -221,6 +222,10 @@ def test_a_score_that_is_no_number_is_told(file: Path) -> None:
         ({"about": {"round": 2}}, "round of the log .* must be 2, got 1"),
         ({"about": None}, "round of the log .* must be None, got 1"),
         ({"about": {"round": 1, "weights": "ab"}}, "weights of the log .* must be 'ab', got None"),
+        (
+            {"about": {"round": 2, "weights": "ab"}, "seed": 4},
+            "seed, round, weights of the log .* must be 4, 2, 'ab', got 3, 1, None. Delete",
+        ),
     ],
 )
 def test_a_log_of_other_settings_is_refused_and_stays(
@@ -233,6 +238,19 @@ def test_a_log_of_other_settings_is_refused_and_stays(
     with pytest.raises(ConfigError, match=message):
         logged(file, **({"about": {"round": 1}} | change))
     assert file.read_bytes() == content
+
+
+def test_a_log_of_the_same_is_gone_on_with(file: Path, undisturbed: list[Attempt]) -> None:
+    about = {"round": 1, "weights": "ab", "share": 0.1, "words": None}
+    logged(file, STARTS[:3], about=about)
+    assert untimed(logged(file, about=dict(reversed(about.items())))) == undisturbed
+    assert len(file.read_bytes().splitlines()) == 1 + len(STARTS)
+
+
+def test_what_the_log_says_itself_is_not_said_again(file: Path) -> None:
+    with pytest.raises(ConfigError, match="about must not name what the log itself says, got threshold"):
+        logged(file, about={"threshold": 0.9})
+    assert not file.exists()
 
 
 @pytest.mark.parametrize(
@@ -288,6 +306,32 @@ def test_what_an_attack_raises_is_not_taken_for_the_disks_fault(file: Path) -> N
 
     with pytest.raises(FileNotFoundError, match="the judge's"):
         logged(file, goal=Goal(FakeClassifier(sensitivity=0.5), 0.5, judge))
+
+
+@dataclass
+class Breaking(FakeClassifier):
+    """Raises for every text from a call on."""
+
+    good: int = 0
+
+    def scores(self, snippets: Sequence[Snippet]) -> NDArray[np.float64]:
+        if self.calls >= self.good:
+            self.calls += 1
+            raise RuntimeError("CUDA out of memory")
+        return super().scores(snippets)
+
+
+@pytest.mark.parametrize("good", [0, 1, 3])
+def test_a_broken_classifier_leaves_no_attempt_and_a_mended_one_goes_on(
+    file: Path, undisturbed: list[Attempt], good: int
+) -> None:
+    with pytest.raises(ScoringError, match=r"classifier must give scores, got none.* CUDA out of memory"):
+        logged(file, goal=Goal(Breaking(sensitivity=0.9, good=good), 0.5, fails))
+    some = untimed(attempts_in(file))
+    assert {one.start: one for one in some}.items() <= {one.start: one for one in undisturbed}.items()
+    assert bool(some) == (good > 0)
+    assert not any(one.outcome == Outcome.UNSCORED for one in some)
+    assert untimed(logged(file)) == undisturbed
 
 
 # -- killed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from fivenines.attacks.goal import Budget, Goal
 from fivenines.attacks.prompt_search import PromptSearch, worst_prompts
 from fivenines.attacks.search import Beam
 from fivenines.data.windows import sentences
-from fivenines.errors import ConfigError, LabelError
+from fivenines.errors import ConfigError, LabelError, ScoringError
 from fivenines.models.language_model import LanguageModel, LanguageModelConfig
 from fivenines.records import Answer, Outcome, Snippet
 from fivenines.testing import FakeClassifier, FakeGenerator, fake_truth
@@ -166,11 +166,17 @@ def test_empty_draws_and_broken_scores_are_no_finds() -> None:
     for one in worst_prompts(goal, empty, MANY[:3], final=50, seed=0):
         assert all(snippet.completion for snippet in one.found)
         assert one.passed == len(one.found) < 45
-    for fault in ("nan", "raise", "shape"):
-        broken = Goal(FakeClassifier(fault=fault), 0.5, fails)
-        for one in worst_prompts(broken, FakeGenerator(failure_rate=0.9), MANY[:3], final=20, seed=0):
-            assert (one.passed, one.rate.point) == (0, 0.0)
-            assert one.rate.high > 0.1
+    broken = Goal(FakeClassifier(fault="nan"), 0.5, fails)
+    for one in worst_prompts(broken, FakeGenerator(failure_rate=0.9), MANY[:3], final=20, seed=0):
+        assert (one.passed, one.rate.point) == (0, 0.0)
+        assert one.rate.high > 0.1
+
+
+@pytest.mark.parametrize("fault", ["raise", "shape"])
+def test_a_broken_classifier_gives_no_rate(fault: Literal["raise", "shape"]) -> None:
+    broken = Goal(FakeClassifier(fault=fault), 0.5, fails)
+    with pytest.raises(ScoringError, match="classifier must give scores, got none"):
+        worst_prompts(broken, FakeGenerator(failure_rate=0.9), MANY[:3], final=20, seed=0)
 
 
 def test_nobody_is_asked_where_nothing_passes() -> None:

@@ -22,7 +22,7 @@ from fivenines.attacks.paraphrase import Paraphrase, Rewrite
 from fivenines.attacks.sampling import Sampling
 from fivenines.attacks.trial import Hints, Trial
 from fivenines.attacks.word_substitution import WordSubstitution
-from fivenines.errors import ConfigError, FiveninesError, LabelError
+from fivenines.errors import ConfigError, FiveninesError, LabelError, ScoringError
 from fivenines.models.classifier import Classifier
 from fivenines.models.language_model import LanguageModel, LanguageModelConfig
 from fivenines.records import Answer, Attempt, Outcome, Snippet
@@ -457,6 +457,73 @@ def test_a_classifier_that_raises_for_a_text_spoils_no_other() -> None:
 
     scores = Goal(Scorer(of), LIMIT).scores([text(i) for i in range(6)])
     assert [math.isnan(score) for score in scores] == [False, False, False, True, False, False]
+
+
+def broken_by(snippet: Snippet) -> float:
+    raise RuntimeError("CUDA out of memory.\nTried to allocate 2 GiB")
+
+
+def scoring_one(trial: Trial) -> Search[None]:
+    yield from trial.score([text(100)])
+
+
+def test_a_text_that_the_classifier_cannot_read_is_no_broken_classifier() -> None:
+    """Alone in its batch, before anything was scored, and after."""
+
+    def of(snippet: Snippet) -> float:
+        if snippet == text(3):
+            raise RuntimeError("cannot read it")
+        return 0.9
+
+    goal = Goal(Scorer(of), LIMIT)
+    for _ in range(9):
+        assert math.isnan(goal.scores([text(3)])[0])
+        assert goal.scores([text(4)]) == [0.9]
+    attack = Doing(scoring_one)
+    found = {
+        one.start: one for one in attack.run(Goal(Scorer(of), LIMIT), [text(3)], budget=Budget(), seed=0)
+    }
+    assert found[text(3)].outcome == Outcome.UNSCORED
+
+
+@pytest.mark.parametrize("count", [1, 4, 64])
+def test_a_classifier_that_is_broken_from_the_start_is_told(count: int) -> None:
+    starts = [text(i) for i in range(count)]
+    run = Doing(scoring_one).run(Goal(Scorer(broken_by), LIMIT), starts, budget=Budget(), seed=0)
+    with pytest.raises(ScoringError, match=r"RuntimeError: CUDA out of memory. Tried") as caught:
+        next(run)
+    assert "\n" not in str(caught.value)
+    assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+def test_a_classifier_that_breaks_on_its_way_is_told() -> None:
+    """Between two halves of a batch, some of which it scored before."""
+    scorer = Scorer(lambda snippet: 0.9)
+
+    def of(snippet: Snippet) -> float:
+        return 0.9 if len(scorer.asked) in (1, 3) else broken_by(snippet)
+
+    scorer.of = of
+    goal = Goal(scorer, LIMIT)
+    assert goal.scores([text(1)]) == [0.9]
+    with pytest.raises(ScoringError, match="got none, not even for a text that it has scored before"):
+        goal.scores([text(2), text(3)])  # both: raises; text(2): 0.9; text(3): raises; text(2) again: raises
+    assert [len(batch) for batch in scorer.asked] == [1, 2, 1, 1, 1]
+
+
+def test_five_prompts_that_fail_before_any_is_scored_are_enough() -> None:
+    """Long ones may not fit the memory that is left, though a plain sentence does."""
+
+    def of(snippet: Snippet) -> float:
+        return 0.9 if "quiet day" in snippet.prompt else broken_by(snippet)
+
+    prompts = [Snippet(f"{i}", "7") for i in range(5)]
+    assert np.isnan(Goal(Scorer(of), LIMIT).scores([text(i) for i in range(4)])).all()
+    goal = Goal(Scorer(of), LIMIT)
+    for one in prompts[:4]:
+        assert math.isnan(goal.scores([one])[0])
+    with pytest.raises(ScoringError, match="none for any text after 5 prompts"):
+        goal.scores(prompts[4:])
 
 
 def test_starts_of_every_kind_at_once(hurt: Classifier) -> None:

@@ -158,6 +158,14 @@ def test_several_classifiers_tell_how_far_they_differ(finished: Path, tmp_path: 
     assert "needs --task or --model" in refused("score", source, target)
 
 
+def test_scoring_by_a_model_without_a_head(finished: Path, tmp_path: Path) -> None:
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text('{"prompt": "a", "completion": "b"}\n')
+    model = finished / "runs/generator/model"
+    assert f"classifier {model} must be fitted" in refused("score", source, target, "--model", model)
+    assert not target.exists()
+
+
 def test_scoring_a_broken_line_names_file_and_line(finished: Path, tmp_path: Path) -> None:
     source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     source.write_text('{"prompt": "a", "completion": "b"}\n{"prompt": "a", "compl\n')

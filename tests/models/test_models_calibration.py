@@ -83,6 +83,19 @@ def test_nan_stays_nan() -> None:
         assert np.isnan(calibration([np.nan, 0.0])).tolist() == [True, False]
 
 
+@pytest.mark.parametrize("method", ["temperature", "platt", "isotonic"])
+def test_log_odds_are_those_of_the_probabilities_and_do_not_saturate(method: Method) -> None:
+    calibration = fit_calibration(*simulate(0, 400), method=method)
+    p, odds = calibration(np.linspace(-5, 5, 101)), calibration.log_odds(np.linspace(-5, 5, 101))
+    assert odds == pytest.approx(np.log(p) - np.log1p(-p), rel=1e-6, abs=1e-9)
+    far = calibration.log_odds([-2000.0, -1000.0, 1000.0, 2000.0])
+    assert np.isfinite(far).all()
+    assert (np.diff(far) >= 0).all()
+    if method != "isotonic":
+        assert far == pytest.approx(calibration.slope * np.array([-2e3, -1e3, 1e3, 2e3]) + calibration.offset)
+    assert np.isnan(calibration.log_odds([np.nan, 0.0])).tolist() == [True, False]
+
+
 def test_what_it_refuses() -> None:
     with pytest.raises(NotEnoughDataError, match="calibration needs both answers, got no failure") as caught:
         fit_calibration([0.0, 1.0], [0, 0])

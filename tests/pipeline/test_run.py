@@ -16,6 +16,8 @@ import pytest
 
 from fivenines.errors import LockedError
 from fivenines.evaluate import Evaluation
+from fivenines.files import write_jsonl_atomic
+from fivenines.pipeline.answering import import_answers
 from fivenines.pipeline.run import run
 from fivenines.pipeline.status import status_of
 from fivenines.pipeline.workspace import STEPS, read_outputs
@@ -116,6 +118,35 @@ def test_a_new_label_redoes_only_what_depends_on_it(finished: Path, tmp_path: Pa
     taken = list(run(task).taken)
     assert taken[-2:] == ["evaluation", "report"]
     assert "generator" not in taken
+
+
+def test_labels_brought_along_are_used(finished: Path, tmp_path: Path) -> None:
+    """A classifier learns from them, a miss rate is chosen on them, the report's scores are those of the draws."""
+    folder = tmp_path / "task"
+    shutil.copytree(finished, folder)
+    settings = small_settings()
+    settings["classifier"]["training"]["epochs"] = 1.0
+    settings["threshold"] = {"max_miss_rate": 0.5}
+    task = Task.load(write_task(folder, settings))
+    for purpose, count in (("train", 30), ("calibrate", 20)):
+        rows = [
+            {"prompt": f"{purpose} {i}", "completion": "The stone hit Ana.", "answer": "failure"}
+            for i in range(count)
+        ]
+        write_jsonl_atomic(tmp_path / "mine.jsonl", rows)
+        assert import_answers(task, tmp_path / "mine.jsonl", labeler="ana", add=purpose).new == count
+    assert list(run(task, until="threshold").taken) == ["classifier", "threshold"]
+    learnt, chosen = (
+        json.loads((folder / "runs" / name / "metrics.json").read_text())
+        for name in ("classifier", "threshold")
+    )
+    assert (learnt["brought along"], learnt["brought along, left out"]) == (30, 0)
+    assert (chosen["brought along"], chosen["brought along, left out"]) == (20, 0)
+    threshold = json.loads((folder / "runs" / "threshold" / "threshold.json").read_text())
+    assert threshold["n"] == 220
+    assert any("20 of the 220 calibration snippets" in text for text in threshold["assumptions"])
+    assert len((folder / "runs" / "threshold" / "scores.jsonl").read_text().splitlines()) == 200
+    assert run(task, until="threshold").taken == {}
 
 
 def test_two_at_once_are_refused(finished: Path) -> None:

@@ -32,7 +32,8 @@ class Attack(Protocol):
     def run(self, goal: Goal, starts: Sequence[Snippet], *, budget: Budget, seed: int) -> Iterator[Attempt]:
         """An attempt for each different start, each as it ends, in any order.
 
-        The same arguments give the same attempts but for their seconds, whatever other starts there are.
+        The same arguments give the same attempts but for their seconds, whatever other starts there are. A classifier
+        that is broken ends it by the error of :meth:`Goal.scores`; the attempts under way are lost.
         """
         ...
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from fivenines.errors import ConfigError, LabelError, sentence
-from fivenines.filtering.scoring import safe_scores
+from fivenines.filtering.scoring import ProbingScorer
 from fivenines.models.protocols import ScorerLike
 from fivenines.records import Snippet
 from fivenines.threshold import Threshold, fixed_threshold
@@ -49,12 +49,14 @@ class Goal:
     classifier: ScorerLike
     threshold: Threshold | float
     still_fails: Callable[[Sequence[Snippet]], Sequence[bool]] | None = None
+    _scorer: ProbingScorer = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.classifier, ScorerLike):  # else all texts would be without a score
             raise ConfigError(sentence("classifier", "must give scores", type(self.classifier).__name__))
         if not isinstance(self.threshold, Threshold):
             fixed_threshold(self.threshold)  # complain now
+        object.__setattr__(self, "_scorer", ProbingScorer(self.classifier.scores))
 
     @property
     def limit(self) -> float:
@@ -64,9 +66,12 @@ class Goal:
     def scores(self, snippets: Sequence[Snippet]) -> Sequence[float]:
         """Scores, NaN for what the classifier cannot score or fails on, and for a blank completion: whatever its
         score, no filter lets one out.
+
+        Raises ScoringError where the classifier itself is broken (:class:`ProbingScorer`): attempts are kept for good,
+        and those would say of every text that it cannot be scored.
         """
         blank = [not snippet.completion.strip() for snippet in snippets]
-        found: list[float] = np.where(blank, np.nan, safe_scores(self.classifier, snippets)).tolist()
+        found: list[float] = np.where(blank, np.nan, self._scorer.scores(snippets)).tolist()
         return found
 
     def confirm(self, snippets: Sequence[Snippet]) -> Sequence[bool]:

@@ -84,20 +84,25 @@ def run_logged(
     log must agree on to be gone on with, such as which classifier it is of: of that it knows the threshold alone.
 
     Raises:
-        ConfigError: the log is of another attack, threshold, budget, seed, or says otherwise of what ``about`` names.
+        ConfigError: the log is of another attack, threshold, budget, seed, or says otherwise of what ``about`` names;
+            all that differs is told, new value and old. Or ``about`` names what the log itself says.
         DataError: the file is no such log and stays as it is, or holds a broken line; a torn last line is cut off.
+        ScoringError: the classifier is broken; the attempts under way are not kept.
         LockedError: another process writes to the log.
         ResourceError: the disk is full.
     """
-    facts = {
+    facts: dict[str, Any] = {
         "attack": attack.name,
         "threshold": goal.limit,
         "queries": budget.queries,
         "budget seconds": budget.seconds,
         "seed": seed,
         "confirms": goal.still_fails is not None,
-        **({} if about is None else about),
     }
+    for name, value in ({} if about is None else about).items():
+        if name in facts:
+            raise ConfigError(sentence("about", "must not name what the log itself says", name))
+        facts[name] = value
     wanted = list(dict.fromkeys(starts))
     with _opened(file, facts) as log, _bar(progress) as bar:
         known = {attempt.start: attempt for attempt in attempts_in(file)}
@@ -157,11 +162,11 @@ def _begin(log: BinaryIO, file: Path, facts: Mapping[str, Any]) -> None:
         _append(log, facts)
         return
     first = _first(file)
-    for name in dict.fromkeys([*facts, *first]):
-        if first.get(name) != facts.get(name):
-            then = f"Delete {file} to attack anew, or give another file."
-            must = f"must be {facts.get(name)!r}"
-            raise ConfigError(sentence(f"{name} of the log {file}", must, repr(first.get(name)), then))
+    names = [name for name in dict.fromkeys([*facts, *first]) if first.get(name) != facts.get(name)]
+    if names:
+        new, old = (", ".join(repr(each.get(name)) for name in names) for each in (facts, first))
+        then = f"Delete {file} to attack anew, or give another file."
+        raise ConfigError(sentence(f"{', '.join(names)} of the log {file}", f"must be {new}", old, then))
     log.truncate(content.rfind(b"\n") + 1)
 
 

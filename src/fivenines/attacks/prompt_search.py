@@ -109,6 +109,7 @@ def worst_prompts(
 
     Raises:
         ConfigError: a goal that cannot ask whether a text fails, no prompts, or a number below 1.
+        ScoringError: the classifier is broken.
     """
     _check_prompts(prompts)
     if goal.still_fails is None:

@@ -65,7 +65,10 @@ def round_(
 def attack(
     folder: Folder,
     family: Annotated[
-        str, typer.Option(help="words, characters, gradient, recombination, prompts, paraphrase or sampling.")
+        str,
+        typer.Option(
+            help="words, characters, gradient, recombination, prompts, paraphrase, sampling or guided."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="The log of attempts, JSONL; resumes.", metavar="FILE")],
     number: Number = None,
@@ -126,7 +129,8 @@ def show(
 
     task, console = Task.load(folder), Console()
     found = history(task)
-    matrix = transfer_of_rounds(task, [one.number for one in found]) if transfer and found else None
+    won = any(cost.totals.successes > cost.passed for one in found for cost in one.costs)
+    matrix = transfer_of_rounds(task, [one.number for one in found]) if transfer and won else None
     if as_json:
         content = {"rounds": [one.to_dict() for one in found]}
         typer.echo(json.dumps(content | ({} if matrix is None else {"transfer": matrix.to_dict()}), indent=2))
@@ -139,6 +143,8 @@ def show(
         console.print(_costs_table(found))
     if matrix is not None:
         console.print(str(matrix), highlight=False, soft_wrap=True)
+    elif transfer:
+        console.print("No confirmed find yet, so there is nothing to transfer.", highlight=False)
 
 
 def _rounds_table(found: list[RoundSummary]) -> Table:
@@ -161,9 +167,9 @@ def _costs_table(found: list[RoundSummary]) -> Table:
     table = Table(title="queries per confirmed success (95% intervals)", title_justify="left")
     table.add_column("round", justify="right")
     families = list(dict.fromkeys(cost.family for one in found for cost in one.costs))
-    learnt = {cost.family: cost.learnt for one in found for cost in one.costs}
+    learnt = {cost.family for one in found for cost in one.costs if cost.learnt}
     for family in families:
-        table.add_column(family if learnt[family] else f"{family} (held out)", justify="right")
+        table.add_column(family if family in learnt else f"{family} (held out)", justify="right")
     for one in found:
         known = {cost.family: cost for cost in one.costs}
         table.add_row(str(one.number), *(_cost(known.get(family)) for family in families))
@@ -178,7 +184,7 @@ def _cost(cost: FamilyCost | None) -> str:
     if totals.unconfirmed:
         lines.append(f"{totals.unconfirmed:,} without a confirming label")
     if cost.passed:
-        lines.append(f"{cost.passed:,} passed unchanged")
+        lines.append(f"of these {cost.passed:,} passed unchanged")
     if cost.unscored:
         lines.append(f"{cost.unscored:,} could not be scored")
     if cost.ratio is not None:

@@ -115,15 +115,18 @@ def generate(
         bool, typer.Option(help="Keep the rejected candidates with their reasons.")
     ] = False,
     number: Annotated[
-        int, typer.Option("--round", min=0, help="With the classifier and threshold of this round.")
-    ] = 0,
+        int | None,
+        typer.Option(
+            "--round", min=0, help="With the classifier and threshold of this round, not the task's own."
+        ),
+    ] = None,
 ) -> None:
     """Continue prompts through the filter: only what the classifier passed comes out, else null."""
     from fivenines.cli.tables import print_cost
-    from fivenines.pipeline.serving import generate_file
+    from fivenines.pipeline.serving import deployed, generate_file
     from fivenines.rounds.folders import deployed_by
 
-    which = deployed_by(number)
+    which = deployed if number is None else deployed_by(number)
     stats = generate_file(Task.load(folder), prompts, out, seed=seed, candidates=candidates, which=which)
     print_cost(Console(), stats)
 

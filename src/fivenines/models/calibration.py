@@ -50,6 +50,17 @@ class Calibration:
         steps = np.interp(z, self.knots_x, self.knots_y)
         return (1 - _STRICT) * steps + _STRICT * smooth
 
+    def log_odds(self, margins: ArrayLike) -> NDArray[np.float64]:
+        """log P(failure) - log P(ok), any shape: where a probability saturates at 0 or 1, this does not."""
+        z = np.asarray(margins, dtype=np.float64)
+        line: NDArray[np.float64] = self.slope * z + self.offset
+        if not self.knots_x:
+            return line
+        steps = np.interp(z, self.knots_x, self.knots_y)
+        p = (1 - _STRICT) * steps + _STRICT * expit(line)
+        q = (1 - _STRICT) * (1 - steps) + _STRICT * expit(-line)  # 1 - p, without the rounding
+        return np.asarray(np.log(p) - np.log(q))
+
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)

@@ -337,6 +337,10 @@ class Classifier:
         """
         return self.calibration(self.margins(snippets))
 
+    def log_odds(self, snippets: Sequence[Snippet]) -> NDArray[np.float64]:
+        """The log odds of :meth:`scores`, shape (n,), which do not saturate; NaN as there."""
+        return self.calibration.log_odds(self.margins(snippets))
+
     def calibrate(
         self,
         snippets: Sequence[Snippet],

@@ -16,9 +16,10 @@ from fivenines.labels import (
     read_comparisons,
 )
 from fivenines.pipeline.labelling import unanswered_pairs
-from fivenines.pipeline.workspace import CALIBRATE, COMPARE, PURPOSES, TRAIN, Workspace
+from fivenines.pipeline.material import calibrates_on_draws_alone
+from fivenines.pipeline.workspace import BROUGHT_ALONG, CALIBRATE, COMPARE, PURPOSES, TRAIN, Workspace
 from fivenines.records import Snippet
-from fivenines.store import Draw, SQLStore, Store
+from fivenines.store import SQLStore, Store
 from fivenines.task import Task
 
 __all__ = ["Imported", "export_questions", "import_answers"]
@@ -62,14 +63,20 @@ def export_questions(task: Task, out: Path, *, labeler: str = "", purpose: str |
 def import_answers(task: Task, file: Path, *, labeler: str = "", add: str | None = None) -> Imported:
     """Keep the answers of a file, labels or preferences; all or, if a line is wrong, none.
 
-    ``add`` names the purpose under which snippets that the task does not know are taken too.
+    ``add`` names the purpose under which snippets that the task does not know are taken too: "train", or "calibrate"
+    where the threshold is chosen by a miss rate alone.
 
+    :raises ConfigError: for another ``add``.
     :raises DataError: for a broken line; names file and line.
     :raises LabelError: for a snippet that the task does not know, or a gold that contradicts another.
     """
     if add is not None and add not in (TRAIN, CALIBRATE):
         # What is measured must be drawn by the design, never brought along.
         raise ConfigError(sentence("purpose of added snippets", f"must be {TRAIN} or {CALIBRATE}", add))
+    if add == CALIBRATE and calibrates_on_draws_alone(task):
+        must = "must be train where the threshold is a matter of the share of draws that pass"
+        then = "An acceptance or a quality cost needs the generator's own draws, and no label."
+        raise ConfigError(sentence("purpose of added snippets", must, add, then))
     with SQLStore.open(task.store_url) as store:
         if any("preferred" in row for _, row in _first(file)):
             chosen = read_comparisons(file, labeler)
@@ -78,8 +85,9 @@ def import_answers(task: Task, file: Path, *, labeler: str = "", add: str | None
         lines = read_answers(file, labeler)
         if add is not None:
             answered = {label.snippet_id for label in lines}
-            snippets = [snippet for snippet in read_snippets(file) if snippet.id in answered]
-            store.add_items(add, snippets, Draw("brought along", design="unknown"))
+            known = {item.snippet.id for purpose in store.purposes() for item in store.items(purpose)}
+            fresh = answered - known  # what is measured, or asked for another purpose, stays that alone
+            store.add_items(add, [one for one in read_snippets(file) if one.id in fresh], BROUGHT_ALONG)
         try:
             new = store.add_labels(lines.records, lines.numbers)
         except LabelError as error:

@@ -17,27 +17,35 @@ from fivenines.models.hardening import Hardening
 from fivenines.models.language_model import LanguageModel, LanguageModelConfig, SamplingConfig
 from fivenines.models.training_config import TrainingConfig
 from fivenines.pipeline.drawing import draw_in_chunks
-from fivenines.pipeline.workspace import CALIBRATE, TRAIN, Workspace, read_snippets_of
+from fivenines.pipeline.material import (
+    CalibrationMaterial,
+    Material,
+    calibration_material,
+    threshold_by,
+    training_material,
+)
+from fivenines.pipeline.workspace import Workspace, read_snippets_of
 from fivenines.records import Answer, Judgment, Snippet
 from fivenines.stats import auroc, average_precision
 from fivenines.store import Step
-from fivenines.threshold import Threshold, choose_threshold
+from fivenines.threshold import Threshold
 
 __all__ = [
+    "CalibrationMaterial",
     "Fitted",
     "Material",
+    "calibration_material",
     "choose",
     "draw",
     "fit_classifier",
     "load_classifier",
     "load_generator",
     "load_threshold",
+    "threshold_by",
     "train_classifier",
     "train_generator",
     "training_material",
 ]
-
-_VALIDATION_SHARE = 0.1  # of the training snippets, for early stopping and for calibrating the scores
 
 
 def sampling_config(work: Workspace) -> SamplingConfig:
@@ -131,6 +139,7 @@ def train_classifier(work: Workspace, step: Step) -> None:
         "trained": True,
         "snippets": fitted.snippets,
         "failures": fitted.failures,
+        **_brought(fitted.brought, fitted.left_out),
         **_checked(fitted.classifier, *fitted.validation),
     }
     step.write_metrics(found)
@@ -138,12 +147,17 @@ def train_classifier(work: Workspace, step: Step) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """A classifier, how many snippets and failures it learnt from, and what was kept back to calibrate it."""
+    """A classifier, how many snippets and failures it learnt from, and what was kept back to calibrate it.
+
+    ``brought``, ``left_out``: as in :class:`Material`.
+    """
 
     classifier: Classifier
     snippets: int
     failures: int
     validation: tuple[list[Snippet], list[Judgment]]
+    brought: int = 0
+    left_out: int = 0
 
 
 def fit_classifier(work: Workspace, folder: Path, seed: int) -> Fitted:
@@ -164,26 +178,14 @@ def fit_classifier(work: Workspace, folder: Path, seed: int) -> Fitted:
     )
     classifier.calibrate(*material.validation)
     failures = sum(answer.answer is Answer.FAILURE for answer in material.answers)
-    return Fitted(classifier, len(material.snippets), failures, material.validation)
-
-
-@dataclass(frozen=True, slots=True)
-class Material:
-    """Judged snippets to learn from, and others of other sources to stop and calibrate by."""
-
-    snippets: list[Snippet]
-    answers: list[Judgment]
-    validation: tuple[list[Snippet], list[Judgment]]
-
-
-def training_material(work: Workspace, seed: int) -> Material:
-    """The judged snippets of the purpose "train", parted by ``seed``."""
-    snippets, answers = work.judged(TRAIN, read_snippets_of(work.step("draws"), "train"))
-    held = _held_back(snippets, answers, seed)
-    kept = [i for i in range(len(snippets)) if i not in held]
-    kept = _thinned(kept, answers, work.task.classifier.ok_per_failure, seed)
-    validation = [snippets[i] for i in sorted(held)], [answers[i] for i in sorted(held)]
-    return Material([snippets[i] for i in kept], [answers[i] for i in kept], validation)
+    return Fitted(
+        classifier,
+        len(material.snippets),
+        failures,
+        material.validation,
+        material.brought,
+        material.left_out,
+    )
 
 
 def _checked(
@@ -203,17 +205,29 @@ def _checked(
 
 
 def choose(work: Workspace, step: Step) -> None:
-    """The threshold, from judged draws that the classifier has not seen."""
-    snippets, answers = work.judged(CALIBRATE, read_snippets_of(work.step("draws"), "calibrate"))
-    scores = load_classifier(work).scores(snippets)
-    threshold = choose_threshold(scores, answers, **work.task.threshold.target)
-    rows = zip(snippets, scores.tolist(), answers, strict=True)
+    """The threshold, from judged snippets that the classifier has not seen (:func:`calibration_material`).
+
+    Writes the scores of the draws alone: the report measures the classifier on them, and what is measured is drawn.
+    """
+    calibration = calibration_material(work)
+    scores = load_classifier(work).scores(calibration.snippets)
+    threshold = threshold_by(work, scores, calibration)
+    rows = list(zip(calibration.snippets, scores.tolist(), calibration.answers, strict=True))
     step.write_jsonl(
         "scores.jsonl",
-        ({"snippet_id": s.id, "score": None if x != x else x, "answer": str(a.answer)} for s, x, a in rows),
+        (
+            {"snippet_id": s.id, "score": None if x != x else x, "answer": str(a.answer)}
+            for s, x, a in rows[: calibration.drawn]
+        ),
     )
     step.write_json("threshold.json", threshold.to_dict())
-    step.write_metrics({"threshold": threshold.value, "rule": threshold.rule})
+    found = {"threshold": threshold.value, "rule": threshold.rule}
+    step.write_metrics({**found, **_brought(calibration.brought, calibration.left_out)})
+
+
+def _brought(used: int, left_out: int) -> dict[str, int]:
+    """What a step says of labels that were brought along."""
+    return {"brought along": used, "brought along, left out": left_out} if used or left_out else {}
 
 
 def _parameters(model: LanguageModel) -> int:
@@ -235,38 +249,6 @@ def _prompts(snippets: Sequence[Snippet], n: int, rng: np.random.Generator) -> l
     while len(order) < n:
         order += rng.permutation(len(snippets)).tolist()
     return [snippets[i].prompt for i in order[:n]]
-
-
-def _held_back(snippets: Sequence[Snippet], answers: Sequence[Judgment], seed: int) -> set[int]:
-    """Indices of about a tenth of the sources (a snippet without one is its own), failures among them."""
-    by_source: dict[str, list[int]] = {}
-    for i, snippet in enumerate(snippets):
-        by_source.setdefault(snippet.source or snippet.prompt, []).append(i)
-    sources = list(by_source)
-    held: set[int] = set()
-    for j in np.random.default_rng([seed, 2]).permutation(len(sources)):
-        if len(held) >= _VALIDATION_SHARE * len(snippets):
-            break
-        held.update(by_source[sources[j]])
-    failures = {i for i, answer in enumerate(answers) if answer.answer is Answer.FAILURE}
-    if not failures & held or not failures - held:
-        must = "needs failures in at least two sources, to learn from and to check on"
-        then = "Label more for the purpose 'train'."
-        raise NotEnoughDataError(sentence("training a classifier", must, f"{len(failures)} failures", then))
-    return held
-
-
-def _thinned(
-    kept: list[int], answers: Sequence[Judgment], ok_per_failure: float | None, seed: int
-) -> list[int]:
-    """All but the surplus of ok snippets."""
-    if ok_per_failure is None:
-        return kept
-    failing = sum(answers[i].answer is not Answer.OK for i in kept)
-    fine = [i for i in kept if answers[i].answer is Answer.OK]
-    most = round(ok_per_failure * failing)
-    chosen = set(np.random.default_rng([seed, 3]).permutation(fine)[:most].tolist())
-    return [i for i in kept if i in chosen or answers[i].answer is not Answer.OK]
 
 
 def _untrained(work: Workspace, texts: Sequence[str], seed: int) -> Classifier:

@@ -15,13 +15,14 @@ from scipy.special import expit
 
 from fivenines.acquisition import disagreement_of
 from fivenines.data import read_prompts, read_snippets
-from fivenines.errors import ConfigError, sentence
+from fivenines.errors import ConfigError, ModelError, ScoringError, sentence
 from fivenines.files import write_jsonl_atomic
-from fivenines.filtering import FilteredGenerator, FilterStats, safe_scores
+from fivenines.filtering import FilteredGenerator, FilterStats
+from fivenines.filtering.scoring import ProbingScorer
 from fivenines.models.classifier import Classifier
 from fivenines.pipeline.learning import load_classifier, load_generator, load_threshold
 from fivenines.pipeline.workspace import Workspace, row_of_output
-from fivenines.stats.designs import log_odds
+from fivenines.records import Snippet
 from fivenines.store import SQLStore
 from fivenines.task import Task
 from fivenines.threshold import Threshold
@@ -30,6 +31,7 @@ __all__ = ["Deployed", "Scored", "deployed", "filtered_generator", "generate_fil
 
 Deployed = tuple[Classifier, Threshold]
 _AT_ONCE = 8192  # snippets in memory
+_FOUND = ("score", "disagreement")  # the keys that scoring gives a line
 
 
 @dataclass
@@ -41,34 +43,41 @@ class Scored:
 
 
 def score_file(source: Path, target: Path, *, task: Task | None = None, models: Sequence[str] = ()) -> Scored:
-    """Write the snippets of ``source`` with their ``score``; null where the classifier gives none.
+    """Write the snippets of ``source`` with their ``score``; null where the classifier gives none. A ``score`` or
+    ``disagreement`` that a line has already is not kept.
 
     Of several classifiers, the task's own and those of ``models``, the score is the mean of their log odds, and each
     line says by its ``disagreement`` how far those spread, in nats; null for both where one of them gives no score.
 
     :raises DataError: for a broken line; ``target`` is not written then.
-    :raises ModelError: for a classifier that cannot be loaded.
+    :raises ModelError: for a classifier that cannot be loaded, or was never fitted.
+    :raises ScoringError: for a classifier that is broken; names it, and ``target`` is not written.
     :raises ConfigError: without any classifier.
     """
-    classifiers = [Classifier.load(model) for model in models]
+    classifiers = [(model, Classifier.load(model)) for model in models]
     if task is not None:
         with SQLStore.open(task.store_url) as store:
             work = Workspace(task, store)
             work.need("classifier")
-            classifiers.append(load_classifier(work))
+            classifiers.append((f"of the task {task.folder}", load_classifier(work)))
     if not classifiers:
         raise ConfigError(sentence("scoring", "needs a classifier", "none", "Name a task or a model."))
+    for name, classifier in classifiers:
+        if not classifier.fitted:
+            then = "Name a folder that a fitted classifier was saved in."
+            must = "must be fitted before it scores"
+            raise ModelError(sentence(f"classifier {name}", must, "a model without a fitted head", then))
     counted = Scored()
     write_jsonl_atomic(target, _scored_rows(source, classifiers, counted))
     return counted
 
 
 def _scored_rows(
-    source: Path, classifiers: Sequence[Classifier], counted: Scored
+    source: Path, classifiers: Sequence[tuple[str, Classifier]], counted: Scored
 ) -> Iterator[dict[str, Any]]:
-    snippets = read_snippets(source)
+    snippets, scorers = read_snippets(source), _scorers(classifiers)
     while some := list(islice(snippets, _AT_ONCE)):
-        each = np.stack([safe_scores(classifier, some) for classifier in classifiers])
+        each = np.stack([_scored(name, scorer, some) for name, scorer in scorers])
         for snippet, found in zip(some, _together(each), strict=True):
             known = found["score"] is not None
             counted.scored += known
@@ -76,20 +85,35 @@ def _scored_rows(
             row = {"prompt": snippet.prompt, "completion": snippet.completion}
             if snippet.source:
                 row["source"] = snippet.source
-            yield {**row, **snippet.meta, **found}
+            kept = {key: value for key, value in snippet.meta.items() if key not in _FOUND}
+            yield {**row, **kept, **found}
 
 
-def _together(scores: NDArray[np.float64]) -> list[dict[str, float | None]]:
-    """What a line says of its scores, (classifiers, n)."""
-    if len(scores) == 1:
-        return [{"score": None if math.isnan(one) else one} for one in scores[0].tolist()]
-    known = np.asarray(np.isfinite(scores).all(axis=0))  # (n,)
-    odds = np.stack([log_odds(np.where(known, one, 0.5)) for one in scores])
-    mean, spread = expit(odds.mean(axis=0)), disagreement_of(odds)
+def _scorers(classifiers: Sequence[tuple[str, Classifier]]) -> list[tuple[str, ProbingScorer]]:
+    """Of one classifier its probabilities; of several their log odds, since probabilities saturate."""
+    if len(classifiers) == 1:
+        return [(name, ProbingScorer(one.scores)) for name, one in classifiers]
+    return [(name, ProbingScorer(one.log_odds, least=-np.inf, most=np.inf)) for name, one in classifiers]
+
+
+def _scored(name: str, scorer: ProbingScorer, snippets: Sequence[Snippet]) -> NDArray[np.float64]:
+    """As the scorer, (n,). Raises ScoringError with the name of the classifier."""
+    try:
+        return scorer.scores(snippets)
+    except ScoringError as error:
+        raise ScoringError(f"model {name}: {error}") from error
+
+
+def _together(found: NDArray[np.float64]) -> list[dict[str, float | None]]:
+    """What a line says of the scores of one classifier, (1, n), or of the log odds of several, (classifiers, n)."""
+    if len(found) == 1:
+        return [{"score": None if math.isnan(one) else one} for one in found[0].tolist()]
+    known = np.asarray(np.isfinite(found).all(axis=0))  # (n,)
+    mean, spread = expit(found.mean(axis=0)), disagreement_of(found)
     unknown: dict[str, float | None] = {"score": None, "disagreement": None}
     return [
         {"score": float(mean[i]), "disagreement": float(spread[i])} if known[i] else unknown
-        for i in range(scores.shape[1])
+        for i in range(found.shape[1])
     ]
 
 

@@ -20,16 +20,25 @@ from fivenines.files import read_jsonl
 from fivenines.labels import judgments
 from fivenines.models.minilm import MINILM
 from fivenines.records import Candidate, Judgment, Output, Reason, Snippet
-from fivenines.store import RunFolder, Step, Store
+from fivenines.store import Draw, RunFolder, Step, Store
 from fivenines.task import Task
 
-__all__ = ["PURPOSES", "STEPS", "Workspace", "read_outputs", "read_snippets_of", "row_of_output"]
+__all__ = [
+    "BROUGHT_ALONG",
+    "PURPOSES",
+    "STEPS",
+    "Workspace",
+    "read_outputs",
+    "read_snippets_of",
+    "row_of_output",
+]
 
 STEPS = ("data", "generator", "draws", "classifier", "threshold", "outputs", "evaluation", "report")
 
 # The purposes of labels, in the order in which they are needed; those of attacks as rounds go on.
 PURPOSES = ("train", "calibrate", "unfiltered", "filtered", "attack", "attack-measure", "compare")
 TRAIN, CALIBRATE, UNFILTERED, FILTERED, ATTACK, ATTACK_MEASURE, COMPARE = PURPOSES
+BROUGHT_ALONG = Draw("brought along", design="unknown")  # of snippets that people came with, labels and all
 
 
 @dataclass

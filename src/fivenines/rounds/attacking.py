@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 
 from fivenines.attacks.goal import Budget
-from fivenines.attacks.logbook import run_logged
+from fivenines.attacks.logbook import confirmed_by, run_logged
 from fivenines.errors import ConfigError, sentence
-from fivenines.pipeline.learning import load_generator
-from fivenines.pipeline.workspace import Workspace
+from fivenines.pipeline.labelling import queue_snippets
+from fivenines.pipeline.workspace import ATTACK_MEASURE, Workspace
 from fivenines.records import Attempt, Outcome
-from fivenines.rounds.expert import guided_generator
-from fivenines.rounds.families import Arsenal, goal_of
-from fivenines.rounds.folders import round_of
-from fivenines.rounds.history import totals_of
-from fivenines.rounds.steps import held_out_failures, held_out_prompts, starts_of
+from fivenines.rounds.choosing import held_out_failures, held_out_prompts, starts_of
+from fivenines.rounds.families import HOW, arsenal_of, attack_files, goal_of
+from fivenines.rounds.folders import Round, finds_of, round_of
+from fivenines.rounds.history import judged_finds, totals_of
 from fivenines.stats import attack_cost_exact
-from fivenines.store import SQLStore
+from fivenines.store import SQLStore, hash_path
 from fivenines.task import Task
 from fivenines.task.sections import Family
 
@@ -30,7 +28,7 @@ __all__ = ["Attacked", "attack_task"]
 
 @dataclass(frozen=True, slots=True)
 class Attacked:
-    """The attempts of an attack, and the round whose classifier they met."""
+    """The attempts of an attack, with what labels say of their finds, and the round whose classifier they met."""
 
     round: int
     attempts: tuple[Attempt, ...]
@@ -42,7 +40,8 @@ class Attacked:
         lines = [f"{len(self.attempts):,} texts against the classifier of round {self.round}: {counts}"]
         if totals.unconfirmed:
             lines.append(
-                f"{totals.unconfirmed:,} fooled it and wait for a label that they still fail: no success yet"
+                f"{totals.unconfirmed:,} fooled it and wait for a label that they still fail: no success yet "
+                f"(fivenines label export --purpose {ATTACK_MEASURE}; then give this command again)"
             )
         lines.append(str(attack_cost_exact(totals.successes, totals.exposure, unit="query")))
         return "\n".join(lines)
@@ -61,9 +60,11 @@ def attack_task(
 ) -> Attacked:
     """Attack the classifier of a round (None: the last) from failing texts that no classifier learnt from.
 
-    The log ``out`` is added to, so that a killed attack goes on.
+    The log ``out`` is added to, so that a killed attack goes on. Where people label, they are asked about what fooled
+    the classifier, under the purpose that measures attacks.
 
-    :raises ConfigError: for an unknown family or one whose means the task does not name, or a log of another attack.
+    :raises ConfigError: for an unknown family or one whose means the task does not name, or the log of another attack,
+        round or setting.
     :raises DataError: for a round that is not there, or when `fivenines run` has not gone as far as the threshold.
     """
     known = get_args(Family)
@@ -73,15 +74,34 @@ def attack_task(
         work = Workspace(task, store, progress)
         one = round_of(work, number)
         classifier, threshold = one.classifier(), one.threshold()
-        prompts = held_out_prompts(work, seed)
-        arsenal = Arsenal(task, prompts, partial(load_generator, work), partial(guided_generator, work))
+        arsenal = arsenal_of(work, held_out_prompts(work, seed))
+        goal = goal_of(task, classifier, threshold.value)
         attempts = run_logged(
             arsenal.attack(family, classifier),
-            goal_of(task, classifier, threshold.value),
+            goal,
             starts_of(family, held_out_failures(work), starts, np.random.default_rng([seed, 6])),
             out,
             budget=Budget(queries),
             seed=seed,
             progress=progress,
+            about=_about(one),
         )
+        if goal.still_fails is None:
+            queue_snippets(work, ATTACK_MEASURE, finds_of(attempts), f"attack {family}", design="attack")
+            attempts = confirmed_by(attempts, judged_finds(work))
     return Attacked(one.number, tuple(attempts))
+
+
+def _about(one: Round) -> dict[str, str | int | float | None]:
+    """What else a log must agree on: the classifier, and all that the attacks of the task read."""
+    task = one.work.task
+    read = {
+        f"attack.{name}": hash_path(value) if isinstance(value, Path) else value
+        for name, value in attack_files(task).items()
+    }
+    return {
+        "round": one.number,
+        "classifier": one.key["classifier"],
+        "settings": task.digest(*(f"attack.{name}" for name in HOW), "labels.source", "seed"),
+        **read,
+    }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import copy
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from pathlib import Path
 
 from fivenines.attacks.attack import Attack
 from fivenines.attacks.candidates import Masked, Source, WordList
@@ -32,13 +34,35 @@ from fivenines.models.language_model import LanguageModel
 from fivenines.models.masked import MaskedLanguageModel
 from fivenines.models.protocols import GeneratorLike
 from fivenines.models.sentences import SentenceEncoder
+from fivenines.pipeline.learning import load_generator
+from fivenines.pipeline.workspace import Workspace
 from fivenines.records import Answer, Snippet
+from fivenines.rounds.expert import guided_generator
 from fivenines.rounds.word_files import read_examples, read_word_list, read_words
 from fivenines.storyworld import SimulatedAttacker, Truth, truth, vocabulary
 from fivenines.task import Task
 
-__all__ = ["DRAWING", "Arsenal", "goal_of", "simulated_rewriter", "storyworld_fails"]
+__all__ = [
+    "DRAWING",
+    "HOW",
+    "Arsenal",
+    "arsenal_of",
+    "attack_files",
+    "attacks_of",
+    "goal_of",
+    "simulated_rewriter",
+    "storyworld_fails",
+]
 
+FILES = ("words", "keep", "examples", "masked_model", "paraphraser")  # of [attack]: what its attacks read
+HOW = (
+    "search",
+    "shortlist",
+    "max_changed",
+    "similarity",
+    "fluency",
+    *FILES,
+)  # and all that says how they attack
 DRAWING = (
     "sampling",
     "guided",
@@ -50,13 +74,23 @@ def goal_of(task: Task, classifier: Classifier, threshold: float) -> Goal:
     return Goal(classifier, threshold, storyworld_fails if task.labels.source == "storyworld" else None)
 
 
+def attack_files(task: Task) -> dict[str, str | Path]:
+    """The files and model folders that the attacks of a task read; a name on the hub stands for itself."""
+    settings, found = task.attack, dict[str, str | Path]()
+    for name in FILES:
+        value = getattr(settings, name)
+        if value is not None:
+            found[name] = task.path(value) if task.path(value).exists() else value
+    return found
+
+
 @dataclass
 class Arsenal:
     """What the attacks of a task are made of. ``prompts``: those under which completions are put; ``generator`` loads
     the task's own, which draws for the family "sampling", and ``guided`` the one led towards failures. ``answer``: what
     the texts are that are edited, failing or harmless.
 
-    Models are loaded when a family needs them, and once.
+    Models are loaded when a family needs them, and once, for :meth:`twin` too.
     """
 
     task: Task
@@ -64,6 +98,12 @@ class Arsenal:
     generator: Callable[[], LanguageModel]
     guided: Callable[[], GeneratorLike]
     answer: Answer = Answer.FAILURE
+
+    def twin(self, answer: Answer) -> Arsenal:
+        """The same means, to edit texts of another kind."""
+        other = copy.copy(self)
+        other.answer = answer
+        return other
 
     def attack(self, family: str, classifier: Classifier) -> Attack:
         """The attack of this family on ``classifier``; it is named after its family.
@@ -119,10 +159,10 @@ class Arsenal:
         return Paraphrase(self._rewriter, constraints=self._constraints, name="paraphrase")
 
     def _sampling(self, classifier: Classifier) -> Attack:
-        return Sampling(self.generator(), name="sampling")
+        return Sampling(self._generator, name="sampling")
 
     def _guided(self, classifier: Classifier) -> Attack:
-        return Sampling(self.guided(), name="guided")
+        return Sampling(self._guide, name="guided")
 
     # -- what they are made of
 
@@ -162,10 +202,14 @@ class Arsenal:
         keep = self.task.attack.keep
         return frozenset() if keep is None else frozenset(read_words(self.task.path(keep)))
 
-    @cached_property
+    @property
     def _constraints(self) -> tuple[Constraint, ...]:
         """On edits that should keep the label, the cheapest first."""
-        settings, found = self.task.attack, list[Constraint](self._truth)
+        return (*self._truth, *self._limits)
+
+    @cached_property
+    def _limits(self) -> tuple[Constraint, ...]:
+        settings, found = self.task.attack, list[Constraint]()
         if self._kept:
             found.append(KeepWords(self._kept))
         if settings.max_changed is not None:
@@ -173,8 +217,16 @@ class Arsenal:
         if settings.similarity is not None:
             found.append(SimilarMeaning(SentenceEncoder.load(), settings.similarity))
         if settings.fluency is not None:
-            found.append(Fluent(self.generator(), settings.fluency))
+            found.append(Fluent(self._generator, settings.fluency))
         return tuple(found)
+
+    @cached_property
+    def _guide(self) -> GeneratorLike:
+        return self.guided()
+
+    @cached_property
+    def _generator(self) -> LanguageModel:
+        return self.generator()
 
     @property
     def _truth(self) -> tuple[Constraint, ...]:
@@ -182,6 +234,16 @@ class Arsenal:
         if self.task.labels.source != "storyworld":
             return ()
         return (StillFails(storyworld_fails if self.answer is Answer.FAILURE else _fine),)
+
+
+def arsenal_of(work: Workspace, prompts: Sequence[str]) -> Arsenal:
+    """The means of a task, to put completions under ``prompts``."""
+    return Arsenal(work.task, prompts, partial(load_generator, work), partial(guided_generator, work))
+
+
+def attacks_of(arsenal: Arsenal, families: Iterable[str], classifier: Classifier) -> dict[str, Attack]:
+    """All of them, so that one which cannot be made is known before the others have taken their time."""
+    return {family: arsenal.attack(family, classifier) for family in families}
 
 
 def storyworld_fails(snippets: Sequence[Snippet], /) -> list[bool]:

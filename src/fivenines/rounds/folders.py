@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,18 +14,18 @@ from fivenines.models.classifier import Classifier
 from fivenines.pipeline.learning import load_classifier, load_threshold
 from fivenines.pipeline.serving import Deployed
 from fivenines.pipeline.workspace import Workspace
-from fivenines.records import Attempt
+from fivenines.records import Attempt, Outcome, Snippet
 from fivenines.store import RunFolder, Step
 from fivenines.threshold import Threshold
 
-__all__ = ["Round", "deployed_by", "done_rounds", "round_of"]
+__all__ = ["Round", "counts_of", "deployed_by", "done_rounds", "finds_of", "round_of"]
 
 _LAST = "measure"  # the step that ends a round
 
 
 @dataclass(frozen=True)
 class Round:
-    """Round ``number`` of a task. Round 0 is the classifier of `fivenines run`, measured."""
+    """Round ``number`` of a task. Round 0 is the classifier of `fivenines run`, copied and measured."""
 
     work: Workspace
     number: int
@@ -54,22 +54,46 @@ class Round:
 
     @property
     def key(self) -> dict[str, str]:
-        """What its classifier and its threshold were made from."""
+        """What its classifier and its threshold were made from. Raises DataError before they are there."""
+        names = ("classifier", "threshold")
+        if self._is_of_run:
+            return {name: str(read_json(self.work.runs.path / name / "DONE")["key"]) for name in names}
         if self.number == 0:
-            return {name: self.work.step(name).key for name in ("classifier", "threshold")}
-        return {name: _key(self.path(name)) for name in ("classifier", "threshold")}
+            return {name: str(self.inputs(name)["of"]["key"]) for name in names}
+        return {name: str(read_json(self.path(name) / "DONE")["key"]) for name in names}
 
     def classifier(self) -> Classifier:
         """The classifier that came out of the round, ready to be deployed or attacked again."""
-        if self.number == 0:
+        if self._is_of_run:
             return load_classifier(self.work)
         return Classifier.load(self.path("classifier") / "model")
 
     def threshold(self) -> Threshold:
         """Its own threshold."""
-        if self.number == 0:
+        if self._is_of_run:
             return load_threshold(self.work)
         return Threshold.from_dict(read_json(self.path("threshold") / "threshold.json"))
+
+    @property
+    def _is_of_run(self) -> bool:
+        """Before its first round a task has but what `fivenines run` made."""
+        return self.number == 0 and not (self.path("threshold") / "DONE").is_file()
+
+    @property
+    def families(self) -> list[str]:
+        """The families that measured it, as their logs say."""
+        return sorted(file.stem for file in self.path("measure").glob("*.jsonl"))
+
+    @property
+    def taught(self) -> set[str]:
+        """The families whose finds its classifier learnt from, in this round and all before."""
+        mine = {file.stem for file in self.path("attack").glob("*.jsonl") if "harmless-" not in file.stem}
+        return mine if self.number == 0 else mine | self.before.taught
+
+    def inputs(self, step: str) -> dict[str, Any]:
+        """What a step was made from, as it noted itself."""
+        found: dict[str, Any] = read_json(self.path(step) / "config.json")["inputs"]
+        return found
 
     def attempts(self, step: str, family: str) -> list[Attempt]:
         """What the attack of a family tried, in the step "attack" or "measure"; none where it did not."""
@@ -114,5 +138,14 @@ def deployed_by(number: int) -> Callable[[Workspace], Deployed]:
     return which
 
 
-def _key(step: Path) -> str:
-    return str(read_json(step / "DONE")["key"])
+def finds_of(attempts: Sequence[Attempt]) -> list[Snippet]:
+    """The texts that fooled a classifier; whether they fail, a label says."""
+    return [attempt.best for attempt in attempts if attempt.fooled and attempt.best is not None]
+
+
+def counts_of(attempts: Sequence[Attempt]) -> dict[str, int]:
+    """How the attempts ended, and what they took."""
+    outcomes = {outcome.name.lower(): 0 for outcome in Outcome}
+    for attempt in attempts:
+        outcomes[attempt.outcome.name.lower()] += 1
+    return {"attempts": len(attempts), **outcomes, "queries": sum(one.queries for one in attempts)}

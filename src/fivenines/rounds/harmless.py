@@ -14,27 +14,51 @@ from numpy.typing import NDArray
 from fivenines.attacks.attack import Attack
 from fivenines.attacks.goal import Budget, Goal
 from fivenines.attacks.logbook import run_logged
+from fivenines.attacks.words import words_changed
 from fivenines.records import Attempt, Snippet
 
 __all__ = ["wander"]
 
-_CHANCE = 0.1  # that an edit is the last one
+_DONE = 0.5  # a score below it ends the wandering
 
 
 def wander(
-    attack: Attack, texts: Sequence[Snippet], path: Path, *, budget: Budget, seed: int
+    attack: Attack,
+    texts: Sequence[Snippet],
+    lengths: Sequence[int],
+    path: Path,
+    *,
+    wanted: int,
+    budget: Budget,
+    seed: int,
 ) -> list[Attempt]:
-    """Edit ``texts`` as ``attack`` does, from edit to edit, until a coin says that it is enough.
+    """Edit ``texts`` one after the other as ``attack`` does until ``wanted`` of them are changed by enough words: each
+    by one of ``lengths``, those of finds, drawn for it. Otherwise the number of edits would give away what fails.
 
-    No classifier has a say in where it goes but by the gradients that the attack itself was given. An attempt that was
-    ended by the coin counts as fooled, and its best text is the edited one. Resumes by the log at ``path``.
+    Where it goes no classifier decides, but for the gradients that the attack itself was given. An attempt that got far
+    enough counts as fooled, and its best text is the edited one. Resumes by the log at ``path``.
     """
-    return run_logged(attack, Goal(_Coin(), _CHANCE), texts, path, budget=budget, seed=seed)
+    found: list[Attempt] = []
+    for text in texts if lengths else ():
+        if sum(attempt.fooled for attempt in found) >= wanted:
+            break
+        length = lengths[zlib.crc32(f"{seed} {text.id}".encode()) % len(lengths)]
+        goal = Goal(_Far(text, length, seed), _DONE)
+        found += run_logged(attack, goal, [text], path, budget=budget, seed=seed)
+    return found
 
 
-class _Coin:
-    """Scores at random, by a hash of the text."""
+class _Far:
+    """Scores at random, by a hash of the text; below a half what is ``length`` words away from ``start``."""
+
+    def __init__(self, start: Snippet, length: int, seed: int) -> None:
+        self._start, self._length, self._seed = start, max(1, length), seed
 
     def scores(self, snippets: Sequence[Snippet]) -> NDArray[np.float64]:
-        hashes = [zlib.crc32(f"{s.prompt}\0{s.completion}".encode()) for s in snippets]
-        return _CHANCE / 2 + (1 - _CHANCE) * np.array(hashes, dtype=np.float64) / 2**32
+        return np.array([self._score(one) for one in snippets], dtype=np.float64)
+
+    def _score(self, snippet: Snippet) -> float:
+        if words_changed(self._start, snippet) >= self._length:
+            return 0.0
+        chance = zlib.crc32(f"{self._seed}\0{snippet.prompt}\0{snippet.completion}".encode()) / 2**32
+        return _DONE + (1 - _DONE) * chance

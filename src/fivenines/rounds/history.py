@@ -10,7 +10,6 @@ import numpy as np
 
 from fivenines.attacks.logbook import confirmed_by
 from fivenines.evaluate.transfer import Transfer, transfer
-from fivenines.labels import judgments
 from fivenines.pipeline.workspace import ATTACK_MEASURE, Workspace
 from fivenines.records import Attempt, Judgment, Outcome, Severity, Snippet
 from fivenines.rounds.folders import Round, done_rounds
@@ -25,16 +24,18 @@ from fivenines.stats.attack_cost import AttemptTotals
 from fivenines.store import SQLStore
 from fivenines.task import Task
 
-__all__ = ["FamilyCost", "RoundSummary", "history", "totals_of", "transfer_of_rounds"]
+__all__ = ["FamilyCost", "RoundSummary", "history", "judged_finds", "totals_of", "transfer_of_rounds"]
 
 
 @dataclass(frozen=True, slots=True)
 class FamilyCost:
     """The attempts of one family on the classifier of one round.
 
-    ``passed``: starts that the classifier passes as they are, which need no attack; ``unscored``: that it could not
-    score; neither counts in ``totals``. ``ratio``: cost over that of round 0; None for round 0 itself. ``egregious``:
-    the share of egregious failures among the confirmed successes, None without severities.
+    ``learnt``: whether the classifier learnt from finds of this family. ``passed``: starts that it passes as they are,
+    each a success for one query, since they fail by their label; ``unscored``: that it could not score, which do not
+    count in ``totals``. ``ratio``: cost over that of round 0; None for round 0 itself, and where the two were not
+    measured with the same settings. ``egregious``: the share of egregious failures among the confirmed successes, None
+    without severities.
     """
 
     family: str
@@ -80,26 +81,34 @@ def history(task: Task) -> list[RoundSummary]:
     """All rounds that are done, from their files and labels alone; no model is loaded."""
     with SQLStore.open(task.store_url) as store:
         work = Workspace(task, store)
-        judged = judgments(store.labels(ATTACK_MEASURE), task.labels.rule)
-        first: dict[str, AttemptTotals] = {}
-        found = []
-        for one in done_rounds(work):
-            summary = _summary(one, judged, first)
-            if one.number == 0:
-                first = {cost.family: cost.totals for cost in summary.costs}
-            found.append(summary)
+        judged = judged_finds(work)
+        rounds = done_rounds(work)
+        found: list[RoundSummary] = []
+        for one in rounds:
+            alike = bool(found) and _settings(one) == _settings(rounds[0])
+            first = {cost.family: cost.totals for cost in found[0].costs} if alike else {}
+            found.append(_summary(one, judged, first))
         return found
 
 
+def judged_finds(work: Workspace) -> list[Judgment]:
+    """What labels say of the finds that measure attacks; of each only when it has all the labels that it needs."""
+    complete = {item.snippet.id for item in work.store.items(ATTACK_MEASURE) if item.complete}
+    return [one for one in work.judgments(ATTACK_MEASURE).values() if one.snippet_id in complete]
+
+
 def totals_of(attempts: Sequence[Attempt], *, seconds: bool = False) -> AttemptTotals:
-    """Attempts added up, in queries or seconds; those whose start was not attacked left out."""
-    tried = [one for one in attempts if one.outcome not in (Outcome.PASSED, Outcome.UNSCORED)]
+    """Attempts added up, in queries or seconds. A start that the classifier passes as it is counts as a success for
+    its one query: it fails by its label. One that it cannot score is left out.
+    """
+    tried = [one for one in attempts if one.outcome is not Outcome.UNSCORED]
+    passed = np.array([one.outcome is Outcome.PASSED for one in tried], dtype=np.bool_)
     exposure = [one.seconds if seconds else float(one.queries) for one in tried]
     return attempt_totals(
         exposure,
-        np.array([one.succeeded for one in tried], dtype=np.bool_),
+        np.array([one.succeeded for one in tried], dtype=np.bool_) | passed,
         np.ones(len(tried), dtype=np.bool_),
-        fooled=np.array([one.fooled for one in tried], dtype=np.bool_),
+        fooled=np.array([one.fooled for one in tried], dtype=np.bool_) | passed,
     )
 
 
@@ -110,10 +119,10 @@ def transfer_of_rounds(task: Task, numbers: Sequence[int]) -> Transfer:
     """
     with SQLStore.open(task.store_url) as store:
         work = Workspace(task, store)
-        judged = judgments(store.labels(ATTACK_MEASURE), task.labels.rule)
+        judged = judged_finds(work)
         sets: dict[str, list[Snippet]] = {}
         for number in numbers:
-            for family in (*task.attack.families, *task.attack.held_out):
+            for family in Round(work, number).families:
                 texts = _successes(Round(work, number), family, judged)
                 if texts:
                     sets[f"{family} on round {number}"] = texts
@@ -128,15 +137,17 @@ def transfer_of_rounds(task: Task, numbers: Sequence[int]) -> Transfer:
     return transfer(scores, thresholds, grave if known else None)
 
 
+def _settings(one: Round) -> dict[str, Any]:
+    """What two measurements must agree on to be compared."""
+    inputs = one.inputs("measure")
+    return {name: inputs.get(name) for name in ("settings", "files", "rule")}
+
+
 def _summary(one: Round, judged: Sequence[Judgment], first: dict[str, AttemptTotals]) -> RoundSummary:
     measured = one.metrics("measure")
-    learnt = one.metrics("classifier") if one.number else {"adversarial": 0, "not rejected": 0}
-    attack = one.work.task.attack
-    costs = [
-        _cost(one, family, family in attack.families, judged, first)
-        for family in (*attack.families, *attack.held_out)
-        if (one.path("measure") / f"{family}.jsonl").is_file()
-    ]
+    learnt = one.metrics("classifier")
+    taught = one.taught
+    costs = [_cost(one, family, family in taught, judged, first) for family in one.families]
     return RoundSummary(
         one.number,
         one.threshold().value,

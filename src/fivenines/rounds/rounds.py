@@ -10,8 +10,18 @@ from typing import Any
 from fivenines.errors import ConfigError, DataError, sentence
 from fivenines.pipeline.labelling import Waiting, missing
 from fivenines.pipeline.workspace import ATTACK, ATTACK_MEASURE, CALIBRATE, TRAIN, UNFILTERED, Workspace
+from fivenines.rounds.families import HOW, attack_files
 from fivenines.rounds.folders import Round, done_rounds
-from fivenines.rounds.steps import attack, choose, learn, measure, queue_finds
+from fivenines.rounds.measuring import measure
+from fivenines.rounds.steps import (
+    LEARNING,
+    attack,
+    choose,
+    copy_classifier,
+    copy_threshold,
+    learn,
+    queue_finds,
+)
 from fivenines.store import SQLStore, Step, TaskLock
 from fivenines.task import Task
 
@@ -49,7 +59,9 @@ def run_rounds(
         last = max(started, 1) - 1 + n
         for number in range(started, last + 1):
             one = Round(work, number)
-            if number and not _prepare(one, done, say):
+            if number == 0:
+                _copy(one, done, say)
+            elif not _prepare(one, done, say):
                 break
             _take(one.step("measure", _measure_inputs(one)), measure, one, done, say)
             done.rounds.append(number)
@@ -59,7 +71,7 @@ def run_rounds(
 
 
 def _ready(work: Workspace) -> None:
-    """Round 0 must stand still: its classifier and threshold are done, for the settings and labels of now."""
+    """What round 0 copies must stand still: classifier and threshold are done, for the settings and labels of now."""
     work.need("classifier", "threshold")
     if not work.task.classifier.training.enabled:
         must = "must be trained by the task for rounds to harden it"
@@ -71,21 +83,35 @@ def _ready(work: Workspace) -> None:
             raise DataError(sentence(f"step {name}", "must be done for the settings of now", "another", then))
 
 
+def _copy(one: Round, done: RoundsDone, say: Callable[[str], None]) -> None:
+    """Round 0 keeps the classifier and the threshold of `fivenines run`, which may be made anew some day."""
+    for name, work in (("classifier", copy_classifier), ("threshold", copy_threshold)):
+        _take(one.step(name, {"of": one.work.step(name)}), work, one, done, say)
+
+
 def _prepare(one: Round, done: RoundsDone, say: Callable[[str], None]) -> bool:
     """Attack, ask, learn and choose; False where people have to judge first."""
     work, task = one.work, one.work.task
     before: dict[str, Any] = {"before": one.before.key, "seed": task.seed}
+    taught = {"labels": work.store.said(TRAIN), "rule": task.digest("labels.rule")}
     attacking = {
         **before,
+        **taught,
         "settings": task.digest("attack", "rounds.matched"),
-        "labels": work.store.said(TRAIN),
+        "files": attack_files(task),
     }
     _take(one.step("attack", attacking), attack, one, done, say)
     queue_finds(one)
     if (waiting := missing(work, ATTACK)) is not None:
         done.waiting.append(waiting)
         return False
-    learning = {**before, "settings": task.digest("rounds", "labels.rule"), "finds": work.store.said(ATTACK)}
+    learning = {
+        **before,
+        **taught,
+        "settings": task.digest(*(f"rounds.{name}" for name in LEARNING), "classifier.training"),
+        "target": [task.digest("threshold"), work.store.said(CALIBRATE)],
+        "finds": work.store.said(ATTACK),
+    }
     _take(one.step("classifier", learning), learn, one, done, say)
     choosing = {
         "classifier": one.step("classifier", learning),
@@ -99,8 +125,13 @@ def _measure_inputs(one: Round) -> Mapping[str, Any]:
     work, task = one.work, one.work.task
     return {
         "classifier": one.key,
-        "settings": task.digest("attack", "rounds.measure_starts", "rounds.measure_queries", "seed"),
-        "labels": [work.store.said(UNFILTERED), work.store.said(CALIBRATE)],
+        "settings": task.digest(
+            *(f"attack.{name}" for name in HOW), "rounds.measure_starts", "rounds.measure_queries", "seed"
+        ),
+        "files": attack_files(task),
+        "families": task.digest("attack.families", "attack.held_out"),
+        "rule": task.digest("labels.rule"),
+        "labels": [work.store.said(purpose) for purpose in (UNFILTERED, CALIBRATE, TRAIN)],
     }
 
 

@@ -1,54 +1,64 @@
-"""The steps of a round: attack, learn, set the threshold, measure."""
+"""The steps of a round that make its classifier: attack, learn, set the threshold. ``measuring`` has the last one."""
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
+from fivenines.attacks.attack import Attack
 from fivenines.attacks.goal import Budget
 from fivenines.attacks.logbook import run_logged
-from fivenines.errors import NotEnoughDataError, sentence
+from fivenines.attacks.words import words_changed
 from fivenines.models.classifier import Classifier
 from fivenines.models.insisting import Insisted, Insistence, fit_until_rejected
 from fivenines.models.protocols import ScorerLike
 from fivenines.models.training_config import TrainingConfig
 from fivenines.pipeline.labelling import queue_snippets
-from fivenines.pipeline.learning import load_generator, training_material
-from fivenines.pipeline.workspace import (
-    ATTACK,
-    ATTACK_MEASURE,
-    CALIBRATE,
-    UNFILTERED,
-    Workspace,
-    read_snippets_of,
-)
-from fivenines.records import Answer, Attempt, Judgment, Outcome, Snippet
-from fivenines.rounds.expert import guided_generator
-from fivenines.rounds.families import DRAWING, Arsenal, goal_of
-from fivenines.rounds.folders import Round
+from fivenines.pipeline.learning import load_threshold
+from fivenines.pipeline.material import calibration_material, threshold_by, training_material
+from fivenines.pipeline.workspace import ATTACK, Workspace
+from fivenines.records import Answer, Attempt, Judgment, Snippet
+from fivenines.rounds.choosing import PROMPTS, rng_of, seed_of, some, starts_of, with_answer
+from fivenines.rounds.corrupting import corrupted
+from fivenines.rounds.families import DRAWING, arsenal_of, attacks_of, goal_of
+from fivenines.rounds.folders import Round, counts_of, finds_of
 from fivenines.rounds.harmless import wander
-from fivenines.stats import failure_rate_exact, share_exact
 from fivenines.store import Step
-from fivenines.threshold import Threshold, choose_threshold
 
 __all__ = [
+    "LEARNING",
     "attack",
     "choose",
-    "held_out_failures",
-    "held_out_prompts",
+    "copy_classifier",
+    "copy_threshold",
     "learn",
-    "measure",
     "queue_finds",
-    "starts_of",
 ]
 
-Item = TypeVar("Item")
-_PROMPTS = 5000  # of those to put completions under: more would not differ
+_SPARE = 3  # harmless texts to edit for each that is wanted: some cannot be edited far enough
+_REUSED = "the calibration snippets, which also ended the training of the rounds, are as good as fresh ones"
+# what learning reads of [rounds]
+LEARNING = ("replay", "odd", "weight", "passes", "start", "epochs", "learning_rate")
+
+
+# -- round 0
+
+
+def copy_classifier(one: Round, step: Step) -> None:
+    """The model folder that `fivenines run` made."""
+    shutil.copytree(one.work.step("classifier").path / "model", step.path / "model", dirs_exist_ok=True)
+    step.write_metrics({"adversarial": 0, "not rejected": 0})
+
+
+def copy_threshold(one: Round, step: Step) -> None:
+    """The threshold that `fivenines run` chose."""
+    threshold = load_threshold(one.work)
+    step.write_json("threshold.json", threshold.to_dict())
+    step.write_metrics({"threshold": threshold.value, "rule": threshold.rule})
 
 
 # -- attack
@@ -61,50 +71,56 @@ def attack(one: Round, step: Step) -> None:
     work, settings = one.work, one.work.task.attack
     classifier, threshold = one.before.classifier(), one.before.threshold()
     material = training_material(work, work.task.seed)
-    snippets, answers = material.snippets, material.answers
-    failing = _chosen(snippets, answers, Answer.FAILURE)
-    prompts = _some([snippet.prompt for snippet in snippets], _PROMPTS, _rng(one, "prompts"))
-    arsenal = Arsenal(work.task, prompts, partial(load_generator, work), partial(guided_generator, work))
+    failing = with_answer(material.snippets, material.answers, Answer.FAILURE)
+    prompts = some([snippet.prompt for snippet in material.snippets], PROMPTS, rng_of(one, "prompts"))
+    arsenal = arsenal_of(work, prompts)
     goal = goal_of(work.task, classifier, threshold.value)
     counted: dict[str, Any] = {}
-    for family in settings.families:
-        starts = starts_of(family, failing, settings.starts, _rng(one, family))
-        attempts = run_logged(
-            arsenal.attack(family, classifier),
+    found: dict[str, list[Attempt]] = {}
+    for family, attacking in attacks_of(arsenal, settings.families, classifier).items():
+        starts = starts_of(family, failing, settings.starts, rng_of(one, family))
+        found[family] = run_logged(
+            attacking,
             goal,
             starts,
             step.file(f"{family}.jsonl"),
             budget=Budget(settings.queries),
-            seed=_seed(one, family),
+            seed=seed_of(one, family),
             progress=work.progress,
         )
-        counted[family] = _counts(attempts)
-    found = sum(count["fooled"] for count in counted.values())
-    harmless = _chosen(snippets, answers, Answer.OK)
-    counted["harmless"] = _edit_harmless(one, step, classifier, arsenal, harmless, found)
+        counted[family] = counts_of(found[family])
+    harmless = with_answer(material.snippets, material.answers, Answer.OK)
+    counted["harmless"] = _edit_harmless(
+        one, step, attacks_of(arsenal.twin(Answer.OK), found, classifier), harmless, found
+    )
     step.write_metrics(counted)
 
 
 def _edit_harmless(
-    one: Round, step: Step, classifier: Classifier, arsenal: Arsenal, harmless: Sequence[Snippet], found: int
+    one: Round,
+    step: Step,
+    attacks: Mapping[str, Attack],
+    harmless: Sequence[Snippet],
+    found: Mapping[str, Sequence[Attempt]],
 ) -> int:
-    """Random edits of harmless texts by the families that edit; returns how many."""
-    families = [family for family in one.work.task.attack.families if family not in DRAWING]
-    wanted = round(one.work.task.rounds.matched * found)
-    if not families or not wanted or not harmless:
-        return 0
-    twin = replace(arsenal, answer=Answer.OK)
+    """For each find of a family that edits so many harmless texts, edited by as many words; returns how many."""
     edited = 0
-    for family in families:
+    for family, attempts in found.items():
+        finds = [(a.start, a.best) for a in attempts if a.fooled and a.best is not None]
+        wanted = round(one.work.task.rounds.matched * len(finds))
+        if family in DRAWING or not wanted:
+            continue
         name = f"harmless-{family}"
-        attempts = wander(
-            twin.attack(family, classifier),
-            _some(harmless, -(-wanted // len(families)), _rng(one, name)),
+        wandered = wander(
+            attacks[family],
+            some(harmless, _SPARE * wanted, rng_of(one, name)),
+            [words_changed(start, best) for start, best in finds],
             step.file(f"{name}.jsonl"),
-            budget=Budget(arsenal.task.attack.queries),
-            seed=_seed(one, name),
+            wanted=wanted,
+            budget=Budget(one.work.task.attack.queries),
+            seed=seed_of(one, name),
         )
-        edited += sum(attempt.fooled for attempt in attempts)
+        edited += sum(attempt.fooled for attempt in wandered)
     return edited
 
 
@@ -112,7 +128,7 @@ def queue_finds(one: Round) -> None:
     """Ask what the texts are that fooled the classifier, and the harmless ones that were edited."""
     families = one.work.task.attack.families
     for family in [*families, *(f"harmless-{family}" for family in families)]:
-        found = _finds(one.attempts("attack", family))
+        found = finds_of(one.attempts("attack", family))
         queue_snippets(one.work, ATTACK, found, f"round {one.number} {family}", design="attack")
 
 
@@ -120,13 +136,19 @@ def queue_finds(one: Round) -> None:
 
 
 def learn(one: Round, step: Step) -> None:
-    """Train until the classifier rejects every confirmed find of every round at the threshold it will have."""
+    """Train until the classifier rejects every confirmed find of every round at the threshold it will have.
+
+    Texts made odd are taught as failures too, and need not all be rejected.
+    """
     work, settings = one.work, one.work.task.rounds
     material = training_material(work, work.task.seed)
-    rng = _rng(one, "replay")
+    rng = rng_of(one, "replay")
     kept = _replayed(material.answers, settings.replay, rng)
     snippets = [material.snippets[i] for i in kept]
     answers = [material.answers[i] for i in kept]
+    odd = corrupted(snippets, round(settings.odd * len(snippets)), rng_of(one, "odd"))
+    snippets += odd
+    answers += [Judgment(snippet.id, Answer.FAILURE) for snippet in odd]
     finds = _judged_finds(work)
     must_reject = []
     for snippet, judgment in finds:
@@ -137,12 +159,12 @@ def learn(one: Round, step: Step) -> None:
             snippets.append(snippet)
             answers.append(judgment)
     classifier = one.before.classifier() if settings.start == "current" else Round(work, 0).classifier()
-    calibration = work.judged(CALIBRATE, read_snippets_of(work.step("draws"), "calibrate"))
+    calibration = calibration_material(work)
 
     def threshold_of(scorer: ScorerLike) -> float:
         assert isinstance(scorer, Classifier)
         scorer.calibrate(*material.validation)
-        return _threshold(work, scorer, calibration).value
+        return threshold_by(work, scorer.scores(calibration.snippets), calibration).value
 
     result = fit_until_rejected(
         classifier,
@@ -162,13 +184,13 @@ def learn(one: Round, step: Step) -> None:
     step.write_jsonl(
         "not-rejected.jsonl", (_text(snippets[i]) for i in _different(snippets, result.remaining))
     )
-    step.write_metrics(_learnt(result, snippets, finds))
+    step.write_metrics(_learnt(result, snippets, finds) | {"odd": len(odd)})
 
 
 def _training(one: Round) -> TrainingConfig:
     """As the classifier was trained, but for what the rounds say."""
     settings = one.work.task.rounds
-    changed: dict[str, Any] = {"epochs": settings.epochs, "patience": None, "seed": _seed(one, "learn")}
+    changed: dict[str, Any] = {"epochs": settings.epochs, "patience": None, "seed": seed_of(one, "learn")}
     if settings.learning_rate is not None:
         changed["learning_rate"] = settings.learning_rate
     return TrainingConfig(**(one.work.task.classifier.training.settings() | changed))
@@ -207,119 +229,12 @@ def _replayed(answers: Sequence[Judgment], share: float, rng: np.random.Generato
 
 def choose(one: Round, step: Step) -> None:
     """The threshold by the task's own rule: the same quality as before, on the same judged draws."""
-    work = one.work
-    calibration = work.judged(CALIBRATE, read_snippets_of(work.step("draws"), "calibrate"))
-    threshold = _threshold(work, one.classifier(), calibration)
+    calibration = calibration_material(one.work)
+    threshold = threshold_by(one.work, one.classifier().scores(calibration.snippets), calibration)
+    if threshold.max_miss_rate is not None:
+        threshold = replace(threshold, assumptions=(*threshold.assumptions, _REUSED))
     step.write_json("threshold.json", threshold.to_dict())
     step.write_metrics({"threshold": threshold.value, "rule": threshold.rule})
-
-
-def _threshold(
-    work: Workspace, classifier: ScorerLike, calibration: tuple[list[Snippet], list[Judgment]]
-) -> Threshold:
-    snippets, answers = calibration
-    return choose_threshold(classifier.scores(snippets), answers, **work.task.threshold.target)
-
-
-# -- measure
-
-
-def measure(one: Round, step: Step) -> None:
-    """What it costs to fool the new classifier, by all families, from failing texts that no classifier learnt from;
-    and how it does on the generator's own draws.
-    """
-    work, settings = one.work, one.work.task
-    classifier, threshold = one.classifier(), one.threshold()
-    found: dict[str, Any] = _in_distribution(work, classifier, threshold)
-    count = settings.rounds.measure_starts
-    if count:
-        failing = held_out_failures(work)
-        prompts = held_out_prompts(work, _seed(one, "prompts"))
-        arsenal = Arsenal(settings, prompts, partial(load_generator, work), partial(guided_generator, work))
-        for family in (*settings.attack.families, *settings.attack.held_out):
-            attempts = run_logged(
-                arsenal.attack(family, classifier),
-                goal_of(settings, classifier, threshold.value),
-                starts_of(family, failing, count, np.random.default_rng([settings.seed, 5])),
-                step.file(f"{family}.jsonl"),
-                budget=Budget(settings.rounds.measure_queries),
-                seed=_seed(one, f"measure {family}"),
-                progress=work.progress,
-            )
-            found[family] = _counts(attempts)
-            queue_snippets(
-                work, ATTACK_MEASURE, _finds(attempts), f"round {one.number} {family}", design="attack"
-            )
-    step.write_metrics(found)
-
-
-def held_out_failures(work: Workspace) -> list[Snippet]:
-    """Judged failing texts that no classifier learnt from: draws for the threshold and for measuring, and what training
-    keeps back. Raises NotEnoughDataError.
-    """
-    found: dict[str, Snippet] = {}
-    for purpose in (UNFILTERED, CALIBRATE):
-        judged = work.judgments(purpose)
-        for item in work.store.items(purpose):
-            if item.snippet.id in judged and judged[item.snippet.id].answer is Answer.FAILURE:
-                found[item.snippet.id] = item.snippet
-    if work.task.classifier.training.enabled:
-        kept_back = training_material(work, work.task.seed).validation
-        found |= {snippet.id: snippet for snippet in _chosen(*kept_back, Answer.FAILURE)}
-    if not found:
-        must = "needs judged failing texts that nothing learnt from"
-        then = "Label more, or set rounds.measure_starts = 0."
-        raise NotEnoughDataError(sentence("measuring an attack", must, "none", then))
-    return list(found.values())
-
-
-def held_out_prompts(work: Workspace, seed: int) -> list[str]:
-    """Prompts of the test split, in random order."""
-    prompts = [snippet.prompt for snippet in read_snippets_of(work.step("data"), "test")]
-    return _some(prompts, _PROMPTS, np.random.default_rng(seed))
-
-
-def _in_distribution(work: Workspace, classifier: Classifier, threshold: Threshold) -> dict[str, Any]:
-    """Acceptance of first draws, and failures among those that are accepted, on the judged unfiltered draws."""
-    judged = work.judgments(UNFILTERED)
-    snippets = [item.snippet for item in work.store.items(UNFILTERED) if item.snippet.id in judged]
-    accepted = threshold.accepts(classifier.scores(snippets)) if snippets else np.zeros(0, dtype=np.bool_)
-    failed = np.array([judged[s.id].answer is not Answer.OK for s in snippets], dtype=np.bool_)
-    n, k = int(accepted.sum()), int((accepted & failed).sum())
-    what = "failures among accepted first draws"
-    return {
-        "acceptance": share_exact(n, len(snippets), what="acceptance").to_dict(),
-        "accepted failures": failure_rate_exact(k, n, what=what).to_dict(),
-    }
-
-
-# -- small things
-
-
-def starts_of(family: str, failing: Sequence[Snippet], count: int, rng: np.random.Generator) -> list[Snippet]:
-    """Failing texts; for draws of the generator their prompts alone."""
-    chosen = _some(failing, count, rng)
-    return [Snippet(one.prompt, "") for one in chosen] if family in DRAWING else chosen
-
-
-def _chosen(snippets: Sequence[Snippet], answers: Sequence[Judgment], answer: Answer) -> list[Snippet]:
-    return [snippet for snippet, one in zip(snippets, answers, strict=True) if one.answer is answer]
-
-
-def _some(items: Sequence[Item], count: int, rng: np.random.Generator) -> list[Item]:
-    return [items[i] for i in rng.permutation(len(items))[:count]]
-
-
-def _finds(attempts: Sequence[Attempt]) -> list[Snippet]:
-    return [attempt.best for attempt in attempts if attempt.fooled and attempt.best is not None]
-
-
-def _counts(attempts: Sequence[Attempt]) -> dict[str, int]:
-    """How the attempts ended, and what they took."""
-    outcomes = {outcome.name.lower(): 0 for outcome in Outcome}
-    for attempt in attempts:
-        outcomes[attempt.outcome.name.lower()] += 1
-    return {"attempts": len(attempts), **outcomes, "queries": sum(one.queries for one in attempts)}
 
 
 def _different(snippets: Sequence[Snippet], indices: Sequence[int]) -> list[int]:
@@ -329,11 +244,3 @@ def _different(snippets: Sequence[Snippet], indices: Sequence[int]) -> list[int]
 
 def _text(snippet: Snippet) -> dict[str, str]:
     return {"prompt": snippet.prompt, "completion": snippet.completion}
-
-
-def _seed(one: Round, what: str) -> int:
-    return zlib.crc32(f"{one.work.task.seed} round {one.number} {what}".encode())
-
-
-def _rng(one: Round, what: str) -> np.random.Generator:
-    return np.random.default_rng(_seed(one, what))

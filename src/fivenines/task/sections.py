@@ -368,15 +368,16 @@ class Attack(Section):
 class Rounds(Section):
     """How a round hardens the classifier.
 
-    It learns from ``replay`` of the judged training snippets (all that fail), all finds of all rounds, each of which
-    counts ``weight`` times, and as many harmless texts edited alike as ``matched`` says for each find. Then what it
-    does not reject at the threshold counts more and more, in ``passes`` passes at most, of
-    ``epochs`` each, trained as the classifier was but for ``learning_rate``. ``start``: from the weights of the round
-    before, or of the first classifier. Measured on ``measure_starts`` other failing texts with
-    ``measure_queries`` each, by all families; 0 leaves that out.
+    It learns from ``replay`` of the judged training snippets (all that fail), ``odd`` texts made odd for each of
+    those, which it is taught to reject, all finds of all rounds, each of which counts ``weight`` times, and as many
+    harmless texts edited alike as ``matched`` says for each find. Then what it does not reject at the threshold counts
+    more and more, in ``passes`` passes at most, of ``epochs`` each, trained as the classifier was but for
+    ``learning_rate``. ``start``: from the weights of the round before, or of the first classifier. Measured on
+    ``measure_starts`` other failing texts with ``measure_queries`` each, by all families; 0 leaves that out.
     """
 
     replay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    odd: Annotated[float, Field(ge=0.0)] = 0.0
     weight: Count = 3
     matched: Annotated[float, Field(ge=0.0)] = 2.0
     passes: Count = 5

@@ -68,6 +68,16 @@ class Task(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _can_judge_draws(self) -> Self:
+        drawing = sorted({"sampling", "guided"} & {*self.attack.families, *self.attack.held_out})
+        if drawing and self.labels.source != "storyworld":
+            raise ValueError(
+                f"attack.families must not name {', '.join(drawing)} where people label: most of what is drawn is "
+                "harmless, and each draw that passes would have to be judged at once"
+            )
+        return self
+
     @classmethod
     def load(cls, folder: str | Path) -> Self:
         """Read and check ``folder``/task.toml and that the files it names are there.
@@ -182,6 +192,11 @@ class Task(Section):
         found: list[str] = []
         named = {"guidelines": self.guidelines} | {
             f"evaluate.distributions.{name}": path for name, path in self.evaluate.files.items()
+        }
+        named |= {
+            f"attack.{name}": value
+            for name in ("words", "keep", "examples")
+            if (value := getattr(self.attack, name)) is not None
         }
         if self.generator.outputs_file is not None:
             named["generator.model"] = self.generator.outputs_file

@@ -18,6 +18,7 @@ import pytest
 
 from fivenines.attacks.attack import Attack
 from fivenines.attacks.goal import Budget, Goal
+from fivenines.errors import ScoringError
 from fivenines.models.protocols import ScorerLike
 from fivenines.records import Answer, Attempt, Outcome, Snippet
 from fivenines.testing.fakes import FakeClassifier, fake_truth
@@ -128,12 +129,21 @@ class AttackContract:
             assert (one.outcome, one.queries, one.fooled) == (Outcome.PASSED, 1, False)
 
     def test_a_classifier_without_valid_scores_fools_nobody(self, attack: Attack) -> None:
-        for fault in ("nan", "raise", "range"):
+        for fault in ("nan", "range"):
             for one in self.run(attack, self.goal(FakeClassifier(fault=fault))).values():
                 assert not one.fooled
                 assert one.score is None
                 if self.scores_start:
                     assert one.outcome == Outcome.UNSCORED
+
+    def test_a_broken_classifier_is_told_and_gives_no_attempts(self, attack: Attack) -> None:
+        for fault in ("raise", "shape"):
+            got: list[Attempt] = []
+            with pytest.raises(ScoringError, match="classifier must give scores, got none"):
+                got.extend(
+                    attack.run(self.goal(FakeClassifier(fault=fault)), self.starts, budget=Budget(60), seed=3)
+                )
+            assert got == []
 
     def test_texts_without_valid_scores_are_no_success(self, attack: Attack) -> None:
         spotty = FakeClassifier(sensitivity=0.7, fault="nan", fault_rate=0.5)
