@@ -3,11 +3,11 @@
     fivenines demo demo
     python recipes/storyworld_hardening.py demo --out docs/results
 
-The demo's classifier goes through small rounds unattended: three of four families attack it, it learns what fooled it
-and texts made odd at random, its threshold is set again at the same acceptance. The family ``--left-out`` never
-teaches. Then both classifiers, the first and the last, each at its own threshold, meet all four on new stories, with
-other seeds and with settings that no round used; harmless stories edited alike show what else is rejected now; and
-both filters write for the same new prompts. storyworld's truth confirms and counts.
+The demo's classifier goes through small rounds unattended: three of four families attack it, it learns what fooled it,
+its threshold is set again at the same acceptance. The family ``--left-out`` never teaches. Then both classifiers, the
+first and the last, each at its own threshold, meet all four on new stories, with other seeds and with settings that no
+round used; harmless stories edited alike show what else is rejected now; and both filters write for the same new
+prompts. storyworld's truth confirms and counts.
 
 Resumes: the rounds as `fivenines round` does, the measurements by their logs. Four runs, each with another family left
 out, may go side by side.
@@ -71,7 +71,6 @@ FAMILIES = ("paraphrase", "words", "recombination", "prompts")
 ATTACK = {"starts": 200, "queries": 100, "shortlist": 6}
 ROUNDS = {
     "replay": 0.4,
-    "odd": 1.0,
     "weight": 3,
     "matched": 0.0,  # nothing says that an edited text may be harmless: what that costs is measured
     "passes": 6,
@@ -330,9 +329,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("demo", type=Path, help="the folder of a finished demo")
-    parser.add_argument(
-        "--left-out", choices=FAMILIES, default="prompts", help="the family that never teaches"
-    )
+    parser.add_argument("--left-out", choices=FAMILIES, default="words", help="the family that never teaches")
     parser.add_argument("--runs", type=Path, default=Path("runs/storyworld-hardening"))
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--threads", type=int, default=2)
