@@ -160,6 +160,7 @@ def main() -> int:
             "`python benchmarks/assist.py --out docs/results`.\n\n"
             "| what | processor, p50 | clock, p50 | p95 | asked |\n|---|---:|---:|---:|---:|\n"
         )
+        options.out.mkdir(parents=True, exist_ok=True)
         (options.out / "assist.md").write_text(head + "\n".join(rows) + "\n", encoding="utf-8")
     return 0 if not slow else 1
 

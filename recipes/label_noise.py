@@ -154,15 +154,18 @@ def table(content: dict[str, Any]) -> str:
         f"{sizes['labels']:,} labels, {STEPS:,} steps of training, thresholds that accept {ACCEPTANCE:.0%} of draws; "
         f"{sizes['prompts']:,} prompts, {sizes['starts']} failing texts attacked with {sizes['queries']} queries each.",
         "",
-        "| labeler's error | labels each | answers wrong among those learnt | failure rate of the filter | "
-        "queries per success: paraphrase | recombination |",
-        "|---|---|---|---|---|---|",
+        "| labeler's error | labels each | learnt: snippets, called failures, wrong | failure rate of the filter | "
+        "prompts without output | queries per success: paraphrase | recombination |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in content["rows"]:
         wrong = row["wrong answers"] / row["snippets"]
-        cells = [shown(row["failure rate"]), *(shown(cost) for cost in row["costs"].values())]
-        lines.append(f"| {row['error']:.0%} | {row['each']} | {wrong:.1%} | {' | '.join(cells)} |")
-    return "\n".join([*lines, "", "95% intervals: exact binomial, exact Poisson.", ""])
+        learnt = f"{row['snippets']:,}, {row['called failures']:,}, {wrong:.1%}"
+        silent = f"{row['abstentions'] / sizes['prompts']:.1%}"
+        cells = [shown(row["failure rate"]), silent, *(shown(cost) for cost in row["costs"].values())]
+        lines.append(f"| {row['error']:.0%} | {row['each']} | {learnt} | {' | '.join(cells)} |")
+    last = "95% intervals: exact binomial, exact Poisson. One training of each: another seed gives other numbers."
+    return "\n".join([*lines, "", last, ""])
 
 
 def shown(estimate: dict[str, Any]) -> str:
