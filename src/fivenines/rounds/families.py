@@ -54,19 +54,11 @@ __all__ = [
     "storyworld_fails",
 ]
 
-FILES = ("words", "keep", "examples", "masked_model", "paraphraser")  # of [attack]: what its attacks read
-HOW = (
-    "search",
-    "shortlist",
-    "max_changed",
-    "similarity",
-    "fluency",
-    *FILES,
-)  # and all that says how they attack
-DRAWING = (
-    "sampling",
-    "guided",
-)  # families that draw from a generator: they start from prompts and edit nothing
+# of [attack]: what its attacks read, and all that says how they attack
+FILES = ("words", "keep", "examples", "masked_model", "paraphraser")
+HOW = ("search", "shortlist", "max_changed", "similarity", "fluency", *FILES)
+# families that draw from a generator: they start from prompts and edit nothing
+DRAWING = ("sampling", "guided")
 
 
 def goal_of(task: Task, classifier: Classifier, threshold: float) -> Goal:
