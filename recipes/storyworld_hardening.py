@@ -74,6 +74,7 @@ ROUNDS = {
     "weight": 3,
     "matched": 0.0,  # nothing says that an edited text may be harmless: what that costs is measured
     "passes": 6,
+    "average": 4,
     "learning_rate": 4e-4,
     "measure_starts": 30,
     "measure_queries": 150,

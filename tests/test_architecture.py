@@ -149,6 +149,9 @@ def python(code: str) -> str:
         "fivenines.models.protocols",
         "fivenines.filtering",
         "fivenines.evaluate",
+        "fivenines.evaluate.understanding",
+        "fivenines.acquisition",
+        "fivenines.stats",
     ],
 )
 def test_import_loads_no_torch(module: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,19 @@ def test_the_margin_is_the_mean_and_survives_saving(base: Path, tmp_path: Path) 
     assert isinstance(ensemble, ClassifierLike)
     long = Snippet("a", "sat " * 40)
     assert np.isnan(ensemble.scores([long])).all()
+
+
+def test_every_member_reads_the_texts_of_the_domain_too(base: Path) -> None:
+    plain, reading = (Ensemble.load(base, CONFIG, size=2) for _ in range(2))
+    once = replace(TRAINING, epochs=1)
+    plain.fit(SNIPPETS, JUDGMENTS, training=once)
+    reading.fit(SNIPPETS, JUDGMENTS, texts=["the dog sat down here"] * 8, training=once)
+    alone = Classifier.load(base, CONFIG).fit(
+        SNIPPETS, JUDGMENTS, texts=["the dog sat down here"] * 8, training=once
+    )
+    each = reading.member_margins(SNIPPETS)
+    np.testing.assert_array_equal(each[0], alone.margins(SNIPPETS))
+    assert not np.allclose(each, plain.member_margins(SNIPPETS))
 
 
 def test_what_it_refuses(base: Path, tmp_path: Path) -> None:

@@ -300,6 +300,8 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
         train(network(), source(CONFIG), loss, replace(CONFIG, learning_rate=1e-3), folder=tmp_path)
     with pytest.raises(ConfigError, match=message):
         train(network(), source(CONFIG, seed=1), loss, CONFIG, folder=tmp_path)
+    with pytest.raises(ConfigError, match=message):
+        train(network(), source(CONFIG), loss, CONFIG, folder=tmp_path, about="another loss")
     # where and how fast it runs is not part of what it is
     train(network(), source(CONFIG), loss, replace(CONFIG, max_minutes=60), folder=tmp_path)
     remove_checkpoint(tmp_path)

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fivenines.errors import DataError
+from fivenines.errors import ConfigError, DataError
 from fivenines.models.batching import Batch
 from fivenines.models.classifier import Classifier
 from fivenines.models.classifier_config import ClassifierConfig
@@ -202,3 +202,14 @@ def test_a_config_goes_to_a_card_and_back_and_old_cards_are_read() -> None:
     old = {k: v for k, v in content.items() if k not in ("hardening", "language_weight")}
     old["objective"].pop("wide")
     assert ClassifierConfig.from_dict(old) == READING
+
+
+def test_a_checkpoint_of_another_loss_is_refused(tmp_path: Path) -> None:
+    """The data and the training are the same: only the settings of the loss tell the two apart."""
+    snippets, judgments = task(24)
+    brief = replace(TRAINING, epochs=1)
+    an_encoder().fit(snippets, judgments, training=brief, folder=tmp_path)
+    with pytest.raises(ConfigError, match="must be of the same data and settings"):
+        an_encoder(replace(READING, objective=Objective(focal_gamma=1.0))).fit(
+            snippets, judgments, training=brief, folder=tmp_path
+        )

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import tomli_w
+import torch
 
 from fivenines.attacks.logbook import attempts_in
 from fivenines.errors import ConfigError, DataError, LockedError, NotEnoughDataError
@@ -161,6 +162,27 @@ def test_what_still_passes_is_told(hardened: Path) -> None:
         assert {(t.prompt, t.completion) for t, p in zip(texts, passing, strict=True) if p} == {
             (row["prompt"], row["completion"]) for row in listed
         }
+
+
+def test_the_classifier_of_a_round_is_the_mean_of_what_the_last_rounds_trained(
+    hardened: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "task"
+    shutil.copytree(hardened, folder)
+    run_rounds(change(folder, lambda settings: settings["rounds"].update(average=2)), 1)
+    task = Task.load(folder)
+    with SQLStore.open(task.store_url) as store:
+        rounds = [Round(Workspace(task, store), number) for number in range(4)]
+        weights = [one.classifier().model.state_dict() for one in rounds]
+        trained = [one.learner().model.state_dict() for one in rounds]
+        for number, members in {0: [0], 1: [1], 2: [1, 2], 3: [2, 3]}.items():
+            for name, value in weights[number].items():
+                mean = torch.stack([trained[i][name] for i in members]).mean(dim=0)
+                torch.testing.assert_close(value, mean, rtol=1e-5, atol=1e-6)
+        assert rounds[3].classifier().provenance["average of"] == 2
+        assert (
+            "average of" not in rounds[3].learner().provenance
+        )  # it went on from a training, not from a mean
 
 
 def test_the_history_can_be_recomputed_from_the_attempts(hardened: Path) -> None:

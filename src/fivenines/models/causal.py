@@ -116,9 +116,9 @@ def pack(
             blocks.append(rest)
             rest = []
         rest.extend(tokens)
-        while len(rest) > block:
-            blocks.append(rest[:block])
-            rest = rest[block:]
+        whole = (len(rest) - 1) // block * block  # what is left then holds a token at least
+        blocks.extend(rest[i : i + block] for i in range(0, whole, block))
+        rest = rest[whole:]
     if rest:
         blocks.append(rest)
     if not blocks:

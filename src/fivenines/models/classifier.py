@@ -198,6 +198,7 @@ class Classifier:
                 training,
                 validate=validate,
                 folder=place,
+                about=course.about,
                 progress=progress,
             )
         self.fitted = True

@@ -36,11 +36,12 @@ _BLOCK = 128  # tokens of a block of the texts that are read besides
 
 @dataclass(frozen=True)
 class Course:
-    """What :func:`fivenines.models.training.train` is given."""
+    """What :func:`fivenines.models.training.train` is given; ``about``: the settings of the loss."""
 
     model: nn.Module
     source: BatchSource
     loss: LossFunction
+    about: str
 
 
 def course_of(
@@ -56,8 +57,9 @@ def course_of(
     if config.hardening.latent is not None and config.hardening.latent.ramp > 0:
         source = Ramped(source, _epochs(training, len(source)) * config.hardening.latent.ramp)
     loss = lesson_loss(lesson, config.objective, config.hardening)
+    about = repr((config.objective, config.hardening))
     if not lesson.texts:
-        return Course(model, source, loss)
+        return Course(model, source, loss, about)
     both = Bilingual(model, seed=config.seed)
     texts = text_batches(
         pairs.tokenizer,
@@ -67,7 +69,8 @@ def course_of(
         seed=training.seed,
         next_tokens=both.next_tokens,
     )
-    return Course(both, Together(source, texts), both_losses(loss, config.language_weight))
+    loss = both_losses(loss, config.language_weight)
+    return Course(both, Together(source, texts), loss, f"{about} and {config.language_weight} of the texts")
 
 
 def readable(

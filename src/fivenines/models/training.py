@@ -68,12 +68,14 @@ def train(
     *,
     validate: Callable[[nn.Module], float] | None = None,
     folder: Path | None = None,
+    about: str = "",
     progress: bool = False,
 ) -> TrainingResult:
     """Train ``model`` in place and leave it in evaluation mode.
 
     With ``validate`` (higher is better) the weights of the best evaluation are kept. With ``folder`` the run
     writes checkpoints there and goes on from one that it finds; ``checkpoints.remove_checkpoint`` ends that.
+    ``about`` says what a checkpoint must agree on besides: the settings of ``loss``, which is but a function.
     Ctrl-C writes a checkpoint before it raises KeyboardInterrupt. Global random streams and threads are left
     as they were.
 
@@ -81,7 +83,7 @@ def train(
     ResourceError when the disk is full.
     """
     with isolated(config.seed, config.threads), _deferred_interrupt() as interrupted:
-        run = _Run(model, data, loss, config, validate, folder)
+        run = _Run(model, data, loss, config, validate, folder, about)
         run.resume()
         with _bar(progress and run.accelerator.is_main_process) as bar:
             run.go(bar, interrupted)
@@ -141,9 +143,11 @@ class _Run:
         config: TrainingConfig,
         validate: Callable[[nn.Module], float] | None,
         folder: Path | None,
+        about: str,
     ) -> None:
         self.accelerator: Any = Accelerator(mixed_precision="no")  # precision is ours: see devices.autocast
-        self.data, self.loss, self.config, self.validate, self.folder = data, loss, config, validate, folder
+        self.data, self.loss, self.config, self.validate = data, loss, config, validate
+        self.folder, self.about = folder, about
         groups = parameter_groups(
             model,
             learning_rate=config.learning_rate,
@@ -300,9 +304,10 @@ class _Run:
 
     @cached_property
     def identity(self) -> str:
-        """What a checkpoint must agree on to be of this run: settings, length, first batch."""
+        """What a checkpoint must agree on to be of this run: settings, length, what the caller says, first batch."""
         settings = {k: v for k, v in asdict(self.config).items() if k not in _NOT_OF_THE_RUN}
-        digest = hashlib.blake2b(json.dumps([settings, self.total], sort_keys=True).encode(), digest_size=16)
+        agreed = [settings, self.total, self.about]
+        digest = hashlib.blake2b(json.dumps(agreed, sort_keys=True).encode(), digest_size=16)
         for name, tensor in sorted(next(iter(self.data.batches(0))).items()):
             digest.update(name.encode() + str((tensor.dtype, tuple(tensor.shape))).encode())
             digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")

@@ -68,6 +68,13 @@ class Round:
             return load_classifier(self.work)
         return Classifier.load(self.path("classifier") / "model")
 
+    def learner(self) -> Classifier:
+        """The classifier that its training ended with, which the next round's goes on from: the same, unless the one
+        of the round is its average with those of earlier rounds.
+        """
+        folder = self.path("classifier") / "learner"
+        return Classifier.load(folder) if folder.is_dir() else self.classifier()
+
     def threshold(self) -> Threshold:
         """Its own threshold."""
         if self._is_of_run:

@@ -13,6 +13,7 @@ from fivenines.attacks.attack import Attack
 from fivenines.attacks.goal import Budget
 from fivenines.attacks.logbook import run_logged
 from fivenines.attacks.words import words_changed
+from fivenines.models.averaging import averaged
 from fivenines.models.classifier import Classifier
 from fivenines.models.insisting import Insisted, Insistence, fit_until_rejected
 from fivenines.models.protocols import ScorerLike
@@ -42,7 +43,7 @@ __all__ = [
 _SPARE = 3  # harmless texts to edit for each that is wanted: some cannot be edited far enough
 _REUSED = "the calibration snippets, which also ended the training of the rounds, are as good as fresh ones"
 # what learning reads of [rounds]
-LEARNING = ("replay", "odd", "weight", "passes", "start", "epochs", "learning_rate")
+LEARNING = ("replay", "odd", "weight", "passes", "start", "average", "epochs", "learning_rate")
 
 
 # -- round 0
@@ -158,16 +159,20 @@ def learn(one: Round, step: Step) -> None:
                 must_reject.append(len(snippets))
             snippets.append(snippet)
             answers.append(judgment)
-    classifier = one.before.classifier() if settings.start == "current" else Round(work, 0).classifier()
+    learner = one.before.learner() if settings.start == "current" else Round(work, 0).learner()
+    earlier = _earlier(one)
     calibration = calibration_material(work)
 
+    def deployed(classifier: Classifier) -> Classifier:
+        made = averaged([*earlier, classifier]) if earlier else classifier
+        return made.calibrate(*material.validation)
+
     def threshold_of(scorer: ScorerLike) -> float:
-        assert isinstance(scorer, Classifier)
-        scorer.calibrate(*material.validation)
         return threshold_by(work, scorer.scores(calibration.snippets), calibration).value
 
+    folder = step.path / ("learner" if earlier else "model")
     result = fit_until_rejected(
-        classifier,
+        learner,
         snippets,
         answers,
         must_reject,
@@ -178,13 +183,22 @@ def learn(one: Round, step: Step) -> None:
             training=_training(one),
             progress=work.progress,
         ),
-        step.path / "model",
+        folder,
+        deployed,
     )
-    classifier.save(step.path / "model")
+    learner.save(folder)
+    if earlier:
+        deployed(learner).save(step.path / "model")
     step.write_jsonl(
         "not-rejected.jsonl", (_text(snippets[i]) for i in _different(snippets, result.remaining))
     )
     step.write_metrics(_learnt(result, snippets, finds) | {"odd": len(odd)})
+
+
+def _earlier(one: Round) -> list[Classifier]:
+    """What the new classifier is averaged with: what the trainings of the rounds before ended with, but for round 0."""
+    first = max(one.number + 1 - one.work.task.rounds.average, 1)
+    return [Round(one.work, number).learner() for number in range(first, one.number)]
 
 
 def _training(one: Round) -> TrainingConfig:

@@ -372,8 +372,10 @@ class Rounds(Section):
     those, which it is taught to reject, all finds of all rounds, each of which counts ``weight`` times, and as many
     harmless texts edited alike as ``matched`` says for each find. Then what it does not reject at the threshold counts
     more and more, in ``passes`` passes at most, of ``epochs`` each, trained as the classifier was but for
-    ``learning_rate``. ``start``: from the weights of the round before, or of the first classifier. Measured on
-    ``measure_starts`` other failing texts with ``measure_queries`` each, by all families; 0 leaves that out.
+    ``learning_rate``. ``start``: from the weights of the round before, or of the first classifier. The classifier of
+    the round, which is deployed and which the next round attacks, has the mean of the weights that the last ``average``
+    rounds trained, and it is what must reject all finds. Measured on ``measure_starts`` other failing texts with
+    ``measure_queries`` each, by all families; 0 leaves that out.
     """
 
     replay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
@@ -382,6 +384,7 @@ class Rounds(Section):
     matched: Annotated[float, Field(ge=0.0)] = 2.0
     passes: Count = 5
     start: Literal["current", "initial"] = "current"
+    average: Count = 4
     epochs: Positive = 1.0
     learning_rate: Positive | None = None
     measure_starts: Annotated[int, Field(ge=0)] = 100
