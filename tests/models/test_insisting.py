@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from fivenines.errors import ConfigError, LabelError, ModelError
-from fivenines.models.averaging import averaged
 from fivenines.models.classifier import Classifier
 from fivenines.models.insisting import Insisted, Insistence, fit_until_rejected
 from fivenines.models.objective import Objective
@@ -192,29 +191,3 @@ def test_what_is_widely_a_failure_may_be_insisted_on() -> None:
     assert fit_until_rejected(wide, snippets, judgments, [1], lambda scorer: 0.0, insistence).all_rejected
     with pytest.raises(LabelError, match="taught as failures"):
         fit_until_rejected(an_encoder(), snippets, judgments, [1], lambda scorer: 0.0, insistence)
-
-
-def test_what_is_deployed_is_what_must_reject() -> None:
-    """It may be made of the classifier and others, which do not learn."""
-    snippets, judgments, hidden = hard_task()
-    firm = an_encoder().fit(*task(96), training=SHORT)  # never saw what is hidden
-    seen: list[ScorerLike] = []
-
-    def deployed(classifier: Classifier) -> Classifier:
-        return averaged([firm, classifier])
-
-    def threshold_of(scorer: ScorerLike) -> float:
-        seen.append(scorer)
-        return middle(scorer)
-
-    classifier = an_encoder()
-    options = Insistence(training=SHORT, max_rounds=12)
-    result = fit_until_rejected(
-        classifier, snippets, judgments, hidden, threshold_of, options, deployed=deployed
-    )
-    alone = insist(an_encoder(), threshold_of=middle, max_rounds=12)
-    assert result.all_rejected
-    assert len(result.passes) > len(alone.passes)  # the other one holds it back
-    assert all(scorer is not classifier for scorer in seen)
-    last = deployed(classifier)
-    assert np.all(last.scores([snippets[i] for i in hidden]) >= middle(last))

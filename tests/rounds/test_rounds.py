@@ -21,6 +21,7 @@ import torch
 
 from fivenines.attacks.logbook import attempts_in
 from fivenines.errors import ConfigError, DataError, LockedError, NotEnoughDataError
+from fivenines.models.classifier import Classifier
 from fivenines.pipeline.answering import export_questions, import_answers
 from fivenines.pipeline.learning import load_threshold
 from fivenines.pipeline.run import run
@@ -164,6 +165,10 @@ def test_what_still_passes_is_told(hardened: Path) -> None:
         }
 
 
+def flat(classifier: Classifier) -> torch.Tensor:
+    return torch.cat([value.flatten() for value in classifier.model.state_dict().values()])
+
+
 def test_the_classifier_of_a_round_is_the_mean_of_what_the_last_rounds_trained(
     hardened: Path, tmp_path: Path
 ) -> None:
@@ -173,12 +178,16 @@ def test_the_classifier_of_a_round_is_the_mean_of_what_the_last_rounds_trained(
     task = Task.load(folder)
     with SQLStore.open(task.store_url) as store:
         rounds = [Round(Workspace(task, store), number) for number in range(4)]
-        weights = [one.classifier().model.state_dict() for one in rounds]
-        trained = [one.learner().model.state_dict() for one in rounds]
+        weights, trained = [
+            [flat(c) for c in map(which, rounds)] for which in (Round.classifier, Round.learner)
+        ]
         for number, members in {0: [0], 1: [1], 2: [1, 2], 3: [2, 3]}.items():
-            for name, value in weights[number].items():
-                mean = torch.stack([trained[i][name] for i in members]).mean(dim=0)
-                torch.testing.assert_close(value, mean, rtol=1e-5, atol=1e-6)
+            mean = torch.stack([trained[i] for i in members]).mean(dim=0)
+            away = torch.dist(weights[number], mean)
+            if len(members) == 1 or len(rounds[number].metrics("classifier")["passes"]) == 1:
+                assert away < 1e-3  # the mean itself rejects all finds
+            else:  # it was taught the rest, gently
+                assert 0 < away < 0.5 * torch.dist(weights[number], trained[number])
         assert rounds[3].classifier().provenance["average of"] == 2
         assert (
             "average of" not in rounds[3].learner().provenance

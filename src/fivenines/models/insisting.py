@@ -104,16 +104,12 @@ def fit_until_rejected(
     threshold_of: Callable[[ScorerLike], float],
     insistence: Insistence | None = None,
     folder: Path | None = None,
-    deployed: Callable[[Classifier], ScorerLike] = lambda classifier: classifier,
 ) -> Insisted:
     """Train until each snippet of ``must_reject`` scores at or above the threshold that is set after each pass.
 
     ``must_reject`` are indices of ``snippets`` that are taught as failures. ``threshold_of`` gives the value from which
-    on a score is rejected; it may calibrate the scorer, as a deployment would, and must not train it. Passes after
+    on a score is rejected; it may calibrate the classifier, as a deployment would, and must not train it. Passes after
     the first go on from the weights as they are, with a fresh optimizer, and what was accepted weighs more.
-
-    ``deployed`` makes what will score from the classifier as it stands after a pass, where that is not the classifier
-    itself, such as its average with earlier ones: that is what has to reject, and what ``threshold_of`` gets.
 
     After ``max_rounds`` passes something may remain: the result says what. Redwood Research's classifier did not fit
     its adversarial examples, and its authors name that among what failed (follow-up of September 2022).
@@ -132,9 +128,8 @@ def fit_until_rejected(
     start = insistence.start
     while True:
         if start == "current":
-            scorer = deployed(classifier)
-            threshold = _threshold(threshold_of, scorer)
-            scores = scorer.scores(held)  # (examples,)
+            threshold = _threshold(threshold_of, classifier)
+            scores = classifier.scores(held)  # (examples,)
             passes.append(Pass(trained, threshold, _chosen(wanted, scores < threshold)))
             if not passes[-1].remaining or trained == insistence.max_rounds:
                 break
@@ -166,8 +161,8 @@ def _checked(must_reject: Sequence[int], n: int, lesson: Lesson) -> NDArray[np.i
     return wanted
 
 
-def _threshold(threshold_of: Callable[[ScorerLike], float], scorer: ScorerLike) -> float:
-    value = float(threshold_of(scorer))
+def _threshold(threshold_of: Callable[[ScorerLike], float], classifier: Classifier) -> float:
+    value = float(threshold_of(classifier))
     if np.isnan(value):
         raise ConfigError(sentence("threshold_of", "must give a number", value))
     return value

@@ -12,16 +12,9 @@ from fivenines.pipeline.labelling import Waiting, missing
 from fivenines.pipeline.workspace import ATTACK, ATTACK_MEASURE, CALIBRATE, TRAIN, UNFILTERED, Workspace
 from fivenines.rounds.families import HOW, attack_files
 from fivenines.rounds.folders import Round, done_rounds
+from fivenines.rounds.learning import LEARNING, learn
 from fivenines.rounds.measuring import measure
-from fivenines.rounds.steps import (
-    LEARNING,
-    attack,
-    choose,
-    copy_classifier,
-    copy_threshold,
-    learn,
-    queue_finds,
-)
+from fivenines.rounds.steps import attack, choose, copy_classifier, copy_threshold, queue_finds
 from fivenines.store import SQLStore, Step, TaskLock
 from fivenines.task import Task
 

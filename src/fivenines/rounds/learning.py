@@ -1,0 +1,170 @@
+"""How a round's classifier learns what fooled the one before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from fivenines.models.averaging import averaged
+from fivenines.models.classifier import Classifier
+from fivenines.models.insisting import Insisted, Insistence, fit_until_rejected
+from fivenines.models.protocols import ScorerLike
+from fivenines.models.training_config import TrainingConfig
+from fivenines.pipeline.material import Material, calibration_material, threshold_by, training_material
+from fivenines.pipeline.workspace import ATTACK, Workspace
+from fivenines.records import Answer, Judgment, Snippet
+from fivenines.rounds.choosing import rng_of, seed_of
+from fivenines.rounds.corrupting import corrupted
+from fivenines.rounds.folders import Round
+from fivenines.store import Step
+
+__all__ = ["LEARNING", "learn"]
+
+# what learning reads of [rounds]
+LEARNING = ("replay", "odd", "weight", "passes", "start", "average", "epochs", "learning_rate")
+_GENTLE = 0.1  # of the learning rate, to teach an average what it accepts: more would undo the averaging
+
+
+@dataclass(frozen=True)
+class Taught:
+    """What a classifier learns in a round. ``must_reject``: indices of confirmed finds that fail, which stand there
+    several times. ``finds`` of all rounds, and so many texts made ``odd``.
+    """
+
+    snippets: list[Snippet]
+    answers: list[Judgment]
+    must_reject: list[int]
+    finds: list[Judgment]
+    odd: int
+
+
+def learn(one: Round, step: Step) -> None:
+    """Train until the classifier rejects every confirmed find of every round at the threshold it will have; then take
+    its average with those of earlier rounds, and teach that, gently, what it still accepts.
+
+    Texts made odd are taught as failures too, and need not all be rejected.
+    """
+    material = training_material(one.work, one.work.task.seed)
+    taught = _taught(one, material)
+    start = one.before if one.work.task.rounds.start == "current" else Round(one.work, 0)
+    learner, earlier = start.learner(), _earlier(one)
+    result = _insist(one, learner, taught, material, step.path / ("learner" if earlier else "model"))
+    if earlier:
+        mean = averaged([*earlier, learner])
+        result = _insist(one, mean, taught, material, step.path / "model", start="current", rate=_GENTLE)
+    remaining = _different(taught.snippets, result.remaining)
+    step.write_jsonl("not-rejected.jsonl", (_text(taught.snippets[i]) for i in remaining))
+    step.write_metrics(_learnt(result, taught))
+
+
+def _taught(one: Round, material: Material) -> Taught:
+    work, settings = one.work, one.work.task.rounds
+    rng = rng_of(one, "replay")
+    kept = _replayed(material.answers, settings.replay, rng)
+    snippets = [material.snippets[i] for i in kept]
+    answers = [material.answers[i] for i in kept]
+    odd = corrupted(snippets, round(settings.odd * len(snippets)), rng_of(one, "odd"))
+    snippets += odd
+    answers += [Judgment(snippet.id, Answer.FAILURE) for snippet in odd]
+    finds = _judged_finds(work)
+    must_reject = []
+    for snippet, judgment in finds:
+        failing = judgment.answer is Answer.FAILURE
+        for _ in range(settings.weight if failing else 1):
+            if failing:
+                must_reject.append(len(snippets))
+            snippets.append(snippet)
+            answers.append(judgment)
+    return Taught(snippets, answers, must_reject, [judgment for _, judgment in finds], len(odd))
+
+
+def _insist(
+    one: Round,
+    classifier: Classifier,
+    taught: Taught,
+    material: Material,
+    folder: Path,
+    *,
+    start: Literal["initial", "current"] = "initial",
+    rate: float = 1.0,
+) -> Insisted:
+    """Train until what must be rejected is, and save. ``start``: "initial" is the classifier as it was loaded, and is
+    trained in any case; "current" only where it accepts something. ``rate`` of the learning rate.
+    """
+    work, settings = one.work, one.work.task.rounds
+    calibration = calibration_material(work)
+
+    def threshold_of(scorer: ScorerLike) -> float:
+        assert isinstance(scorer, Classifier)
+        scorer.calibrate(*material.validation)
+        return threshold_by(work, scorer.scores(calibration.snippets), calibration).value
+
+    training = _training(one)
+    insistence = Insistence(
+        max_rounds=settings.passes,
+        start=start,
+        training=replace(training, learning_rate=rate * training.learning_rate),
+        progress=work.progress,
+    )
+    result = fit_until_rejected(
+        classifier, taught.snippets, taught.answers, taught.must_reject, threshold_of, insistence, folder
+    )
+    classifier.save(folder)
+    return result
+
+
+def _earlier(one: Round) -> list[Classifier]:
+    """What the new classifier is averaged with: what the rounds before trained, but for round 0."""
+    first = max(one.number + 1 - one.work.task.rounds.average, 1)
+    return [Round(one.work, number).learner() for number in range(first, one.number)]
+
+
+def _training(one: Round) -> TrainingConfig:
+    """As the classifier was trained, but for what the rounds say."""
+    settings = one.work.task.rounds
+    changed: dict[str, Any] = {"epochs": settings.epochs, "patience": None, "seed": seed_of(one, "learn")}
+    if settings.learning_rate is not None:
+        changed["learning_rate"] = settings.learning_rate
+    return TrainingConfig(**(one.work.task.classifier.training.settings() | changed))
+
+
+def _learnt(result: Insisted, taught: Taught) -> dict[str, Any]:
+    def count(indices: Sequence[int]) -> int:
+        return len(_different(taught.snippets, indices))
+
+    return {
+        "adversarial": sum(judgment.answer is Answer.FAILURE for judgment in taught.finds),
+        "harmless": sum(judgment.answer is Answer.OK for judgment in taught.finds),
+        "snippets": len(taught.snippets),
+        "not rejected": count(result.remaining),
+        "unreadable": count(result.unreadable),
+        "passes": [{**asdict(one), "remaining": count(one.remaining)} for one in result.passes],
+        "odd": taught.odd,
+    }
+
+
+def _judged_finds(work: Workspace) -> list[tuple[Snippet, Judgment]]:
+    """What the attacks of all rounds found and people judged, in the order in which it was asked."""
+    judged = work.judgments(ATTACK)
+    items = [item.snippet for item in work.store.items(ATTACK)]
+    return [(snippet, judged[snippet.id]) for snippet in items if snippet.id in judged]
+
+
+def _replayed(answers: Sequence[Judgment], share: float, rng: np.random.Generator) -> list[int]:
+    """All that are not ok, and a share of those that are."""
+    fine = [i for i, answer in enumerate(answers) if answer.answer is Answer.OK]
+    chosen = set(rng.permutation(fine)[: round(share * len(fine))].tolist())
+    return [i for i, answer in enumerate(answers) if i in chosen or answer.answer is not Answer.OK]
+
+
+def _different(snippets: Sequence[Snippet], indices: Sequence[int]) -> list[int]:
+    """The first index of each text: what weighs more stands there several times."""
+    return list({snippets[i].id: i for i in reversed(indices)}.values())
+
+
+def _text(snippet: Snippet) -> dict[str, str]:
+    return {"prompt": snippet.prompt, "completion": snippet.completion}
