@@ -43,8 +43,8 @@ from fivenines.threshold import choose_threshold
 
 ACCEPTANCE = 0.8
 PLAIN = ClassifierConfig(max_length=96)
-HARDENED = replace(PLAIN, hardening=Hardening(sift=Sift(), latent=Latent(steps=2, epsilon=0.1)))
-TRAINING = TrainingConfig(epochs=4, learning_rate=1e-4, batch_size=32, warmup=0.1)
+HARDENED = replace(PLAIN, hardening=Hardening(sift=Sift(), latent=Latent(steps=1, epsilon=0.05)))
+TRAINING = TrainingConfig(epochs=4, learning_rate=2e-4, batch_size=32, warmup=0.1)
 TRAINED = {"5": ("5",), "5 and 6": ("5", "6"), "all": ("5", "6", "7")}
 
 
@@ -117,8 +117,11 @@ def margins(texts: list[Text], name: str, hardened: bool, seed: int, cache: Path
         trained = TRAINED[name]
         lesson = [one for one in texts if one.round in trained and one.split == "train"]
         lesson += noisy(lesson, seed) if hardened else []
+        training = replace(
+            TRAINING, seed=seed, epochs=TRAINING.epochs / (1 + hardened)
+        )  # as many steps for both
         classifier = Classifier.load("minilm", replace(HARDENED if hardened else PLAIN, seed=seed))
-        classifier.fit(*judged(lesson), training=replace(TRAINING, seed=seed), progress=True)
+        classifier.fit(*judged(lesson), training=training, progress=True)
         sets = {"development": development(texts, trained), **met(texts, trained)}
         found = {
             key: classifier.margins([one.snippet for one in some]).tolist() for key, some in sets.items()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fivenines.attacks.candidates import WordList
 from fivenines.attacks.constraints import KeepWords
 from fivenines.attacks.engine import Search
-from fivenines.attacks.goal import Budget
+from fivenines.attacks.goal import Budget, Goal
 from fivenines.attacks.gradients import Gradients, WordHints
 from fivenines.attacks.importance import Order, check_order, ordered
+from fivenines.attacks.search import Greedy
 from fivenines.attacks.trial import Trial
+from fivenines.attacks.word_substitution import WordSubstitution
 from fivenines.attacks.words import Place, delete, part_of, places_of, replace_at
 from fivenines.errors import ConfigError
 from fivenines.models.batching import to_device
@@ -25,7 +30,7 @@ from fivenines.models.embedding_gradients import embedding_gradients, embeddings
 from fivenines.models.encoders import EncoderConfig
 from fivenines.models.language_model import LanguageModel, LanguageModelConfig
 from fivenines.models.word_embeddings import WordEmbeddings
-from fivenines.records import Outcome, Snippet
+from fivenines.records import Attempt, Outcome, Snippet
 from small_attack import Scorer, a_trial, attempted, finished
 
 READING = ClassifierConfig(precision="float32")
@@ -295,6 +300,32 @@ def test_orders(hurt: Classifier) -> None:
 
 def places_of_word(snippet: Snippet, word: str) -> Place:
     return next(p for p in places_of(snippet) if part_of(snippet, p.part)[p.start : p.end] == word)
+
+
+def test_the_gradient_of_the_classifier_itself_scores_the_start(classifier: Classifier) -> None:
+    """One query fewer, and the same is found; another classifier's gradient scores nothing."""
+    start = PLAIN
+    score = float(classifier.scores([start])[0])
+    words = WordList({"dog": ["cat", "bird"], "bled": ["sat", "ran"]}, insertions=["big"])
+
+    def attacked(gradient: Gradients, limit: float, queries: int = 60) -> Attempt:
+        attack = WordSubstitution(words, gradient, Greedy())
+        (found,) = attack.run(Goal(classifier, limit), [start], budget=Budget(queries), seed=0)
+        return replace(found, seconds=0.0)
+
+    other = copy.copy(classifier)  # answers alike, but is not the one that is attacked
+    low = score * 0.2
+    own, foreign = attacked(Gradients(classifier), low), attacked(Gradients(other), low)
+    assert own.start_score == pytest.approx(score, rel=1e-3)
+    assert (own.outcome, own.best) == (foreign.outcome, foreign.best)
+    assert own.queries == foreign.queries - 1
+    # what passes, or nearly so, the classifier is asked about itself
+    for limit in (min(score * 1.5, 0.999), score * (1 + 1e-6), score * 0.99):
+        near = attacked(Gradients(classifier), limit)
+        assert near.start_score == pytest.approx(score, rel=1e-6)
+        assert (near.outcome == Outcome.PASSED) == (score < limit)
+    assert attacked(Gradients(classifier), low, queries=0).queries == 0
+    assert attacked(Gradients(classifier), score * 0.99, queries=1).outcome == Outcome.BUDGET
 
 
 def test_leaving_a_word_out_only_tells_where_to_look() -> None:

@@ -22,6 +22,7 @@ from fivenines.models.heads import Head
 from fivenines.models.language_model import LanguageModel, LanguageModelConfig
 from fivenines.models.masked import Filling, Hole, MaskedLanguageModel, MaskedScore
 from fivenines.models.training_config import TrainingConfig
+from fivenines.records import Answer, Judgment, Snippet
 
 NAMES, THINGS, PLACES = ("Anna", "Bob", "Cem"), ("lamp", "book", "cup"), ("garden", "house", "river")
 TEXTS = [f"{name} took the {thing} to the {place}." for name in NAMES for thing in THINGS for place in PLACES]
@@ -362,6 +363,23 @@ def test_a_folder_is_one_of_plain_transformers(model: MaskedLanguageModel, tmp_p
     again = MaskedLanguageModel.load(tmp_path, freeze_layers=0)
     assert again.provenance == json.loads(json.dumps(model.provenance))
     assert not again.model.get_input_embeddings().weight.requires_grad
+
+
+@pytest.mark.parametrize("head", ["plain", "pooled"])
+def test_a_classifier_starts_from_its_body(head: Head, model: MaskedLanguageModel, tmp_path: Path) -> None:
+    """What it learnt of the domain's words is a head start, as a generator's is."""
+    model.save(tmp_path)
+    classifier = Classifier.load(tmp_path, ClassifierConfig(head=head, precision="float32"))
+    assert not classifier.fitted
+    learnt = model.model.get_input_embeddings().weight
+    torch.testing.assert_close(classifier.model.get_input_embeddings().weight, learnt)
+    snippets = [Snippet("Anna took", word) for word in ("the lamp.", "the knife.") * 4]
+    answers = [Answer.OK, Answer.FAILURE] * 4
+    judgments = [Judgment(one.id, answer) for one, answer in zip(snippets, answers, strict=True)]
+    brief = TrainingConfig(epochs=1, batch_size=4, precision="float32", threads=1)
+    classifier.fit(snippets, judgments, training=brief).save(tmp_path / "classifier")
+    again = Classifier.load(tmp_path / "classifier")
+    np.testing.assert_allclose(again.margins(snippets), classifier.margins(snippets), atol=1e-5)
 
 
 def test_folders_that_hold_something_else(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from fivenines.attacks.constraints import Constraint
 from fivenines.attacks.engine import Search, drive
 from fivenines.attacks.goal import Budget, Goal
-from fivenines.attacks.trial import Trial
+from fivenines.attacks.trial import ScoringGradient, Trial
 from fivenines.records import Attempt, Snippet
 
 __all__ = ["Attack", "SearchAttack"]
@@ -60,12 +60,20 @@ class SearchAttack(ABC):
     ) -> Iterator[Attempt]:
         """See :class:`Attack`. ``at_once``: so many attempts share their batches."""
         trials: dict[int, Trial] = {}
+        gradient = getattr(self, "gradient", None)
+        own = isinstance(gradient, ScoringGradient) and gradient.classifier is goal.classifier
 
         def begin() -> Iterator[Search[Attempt]]:
             for number, start in enumerate(dict.fromkeys(starts)):
                 rng = np.random.default_rng([seed, zlib.crc32(f"{self.name} {start.id}".encode())])
                 trials[number] = trial = Trial(start, goal, budget, self.constraints, rng)
-                yield trial.attempt(self.name, seed, self.search, scores_start=self.scores_start)
+                yield trial.attempt(
+                    self.name,
+                    seed,
+                    self.search,
+                    scores_start=self.scores_start,
+                    gradient=gradient if own else None,
+                )
 
         def told(number: int, seconds: float) -> None:
             trials[number].seconds = seconds

@@ -40,9 +40,11 @@ class Gradients:
     def __call__(self, snippets: Sequence[Snippet], /) -> Sequence[WordHints | None]:
         found = embedding_gradients(self.classifier, snippets)
         running = isinstance(self.classifier.pairs, ContinuationEncoder)
+        margins = np.array([np.nan if one is None else one.margin for one in found], dtype=np.float64)
+        scores = self.classifier.calibration(margins).tolist()
         return [
-            None if one is None else WordHints(snippet, one, self.words, running=running)
-            for snippet, one in zip(snippets, found, strict=True)
+            None if one is None else WordHints(snippet, one, self.words, score=score, running=running)
+            for snippet, one, score in zip(snippets, found, scores, strict=True)
         ]
 
 
@@ -50,13 +52,21 @@ class WordHints:
     """The gradient of one text, by words. A new word of several tokens counts as their mean, put at every token of
     the old one: exact, to first order, where both are one token; a guess for others.
 
-    ``running``: the classifier reads prompt and completion as one running text.
+    ``score``: P(failure) as this pass gave it. ``running``: the classifier reads prompt and completion as one running
+    text.
     """
 
     def __init__(
-        self, snippet: Snippet, found: EmbeddingGradient, words: WordEmbeddings, *, running: bool = False
+        self,
+        snippet: Snippet,
+        found: EmbeddingGradient,
+        words: WordEmbeddings,
+        *,
+        score: float,
+        running: bool = False,
     ) -> None:
         self._snippet, self._words, self._running = snippet, words, running
+        self.score = score
         # (t, width) float32; copies, for a view would keep its whole batch in the memory
         self._gradient = found.gradient.cpu().numpy().copy()
         self._embeddings = found.embeddings.cpu().numpy().copy()

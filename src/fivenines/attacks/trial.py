@@ -5,18 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logit
 
 from fivenines.attacks.constraints import Constraint, Edited
 from fivenines.attacks.engine import Search, ask
 from fivenines.attacks.goal import Budget, Goal
 from fivenines.attacks.words import Place
+from fivenines.models.protocols import ScorerLike
 from fivenines.records import Attempt, Outcome, Snippet
 
-__all__ = ["GradientLike", "Hints", "Trial"]
+__all__ = ["GradientLike", "Hints", "ScoredHints", "ScoringGradient", "Trial"]
+
+Told = TypeVar("Told", bound="Hints")
+_CLEARLY = 0.25  # nats of log-odds: a gradient's pass rounds otherwise than a scoring, in bfloat16 in the third digit
 
 
 class Hints(Protocol):
@@ -39,6 +44,23 @@ class GradientLike(Protocol):
     """An oracle of the engine: :class:`Hints` of each text, None for one that cannot be scored."""
 
     def __call__(self, snippets: Sequence[Snippet], /) -> Sequence[Hints | None]: ...
+
+
+class ScoredHints(Hints, Protocol):
+    """And what the text scores, up to rounding."""
+
+    @property
+    def score(self) -> float: ...
+
+
+@runtime_checkable
+class ScoringGradient(Protocol):
+    """A gradient that says whose it is, and what the texts score: of the classifier under attack it spares a query."""
+
+    @property
+    def classifier(self) -> ScorerLike: ...
+
+    def __call__(self, snippets: Sequence[Snippet], /) -> Sequence[ScoredHints | None]: ...
 
 
 class _EndedError(Exception):
@@ -68,18 +90,26 @@ class Trial:
     best: Snippet | None = field(default=None, init=False)
     best_score: float = field(default=math.inf, init=False)
     _seen: dict[Snippet, float] = field(default_factory=dict, init=False)
-    _hinted: tuple[Snippet, Hints | None] | None = field(default=None, init=False)
+    _hinted: tuple[Snippet, Any] | None = field(default=None, init=False)
 
     def attempt(
-        self, attack: str, seed: int, search: Callable[[Trial], Search[None]], *, scores_start: bool = True
+        self,
+        attack: str,
+        seed: int,
+        search: Callable[[Trial], Search[None]],
+        *,
+        scores_start: bool = True,
+        gradient: ScoringGradient | None = None,
     ) -> Search[Attempt]:
-        """Run ``search`` to its end, whichever it is. Without ``scores_start`` the start is no text to be scored."""
+        """Run ``search`` to its end, whichever it is. Without ``scores_start`` the start is no text to be scored.
+        ``gradient``: of the classifier under attack, where the search asks for it anyway.
+        """
         try:
             self.afford(1)
             if not _is_text(self.start):
                 raise _EndedError(Outcome.UNSCORED)
             if scores_start:
-                yield from self._begin()
+                yield from self._begin(gradient)
             yield from search(self)
             outcome = Outcome.EXHAUSTED
         except _EndedError as ended:
@@ -98,9 +128,12 @@ class Trial:
             True if outcome == Outcome.FOOLED and self.goal.still_fails is not None else None,
         )
 
-    def _begin(self) -> Search[None]:
-        self.queries += 1
-        (score,) = yield from ask(self.goal.scores, [self.start])
+    def _begin(self, gradient: ScoringGradient | None) -> Search[None]:
+        score = None if gradient is None else (yield from self._clear_score(gradient))
+        if score is None:
+            self.afford(1)
+            self.queries += 1
+            (score,) = yield from ask(self.goal.scores, [self.start])
         self.start_score = score
         if math.isnan(score):
             raise _EndedError(Outcome.UNSCORED)
@@ -108,6 +141,18 @@ class Trial:
         self._seen[self.start] = score
         if score < self.goal.limit:
             raise _EndedError(Outcome.PASSED)
+
+    def _clear_score(self, gradient: ScoringGradient) -> Search[float | None]:
+        """The start's score as the pass of its gradient gave it; None unless it is rejected beyond all rounding: that
+        a text passes, the classifier says itself.
+        """
+        if not self.start.completion.strip():
+            return None
+        hints = yield from self.hints(gradient, self.start)
+        if hints is None:
+            return None
+        score, limit = hints.score, self.goal.limit
+        return score if logit(score) - logit(limit) > _CLEARLY else None
 
     def _left(self) -> int:
         return 0 if self._late() else self.budget.queries - self.queries
@@ -199,7 +244,9 @@ class Trial:
             self.afford(1)
         return sorted(((self._seen[snippet], snippet) for snippet in scored), key=lambda pair: pair[0])
 
-    def hints(self, gradient: GradientLike, text: Snippet) -> Search[Hints | None]:
+    def hints(
+        self, gradient: Callable[[Sequence[Snippet]], Sequence[Told | None]], text: Snippet
+    ) -> Search[Told | None]:
         """What the gradient tells of a text; None: it cannot be scored. Costs one query, but none for the text that
         was asked for last: the gradients of all would not fit into the memory.
         """
@@ -208,7 +255,8 @@ class Trial:
             self.queries += 1
             (found,) = yield from ask(gradient, [text])
             self._hinted = text, found
-        return self._hinted[1]
+        told: Told | None = self._hinted[1]
+        return told
 
     def _win(self, passing: Sequence[tuple[float, Snippet]]) -> Search[None]:
         """End the attempt with the first of these texts that still fails; count and mark those that do not."""

@@ -28,6 +28,7 @@ from fivenines.models.folder import Card, load_tokenizer, read_card, save_folder
 from fivenines.models.heads import load_with_head, reads_left_to_right
 from fivenines.models.language_model import KIND as GENERATOR
 from fivenines.models.losses import as_two_classes
+from fivenines.models.masked import KIND as MASKED
 from fivenines.models.objective import Lesson, calibration_of, lesson_of
 from fivenines.models.optimizers import freeze_bottom
 from fivenines.models.pairs import LONGEST, Encoded, PairEncoder, readable_length
@@ -82,14 +83,15 @@ class Classifier:
     @classmethod
     def load(cls, name: str | Path, config: ClassifierConfig | None = None) -> Self:
         """From a folder that :meth:`save` wrote, any encoder, decoder or classifier folder of transformers (a
-        generator's too: what it knows of its texts is a head start), a hub name, "minilm".
+        generator's or a masked language model's too: what it knows of its texts is a head start), a hub name,
+        "minilm".
 
         Without ``config`` a saved classifier reads as it was saved. A model without a head for
         ``config.outputs`` gets a new one, and must be fitted before it scores. Raises ModelError for what
         cannot be loaded.
         """
         card = read_card(name)
-        if card is not None and card.kind == GENERATOR:
+        if card is not None and card.kind in (GENERATOR, MASKED):
             card = None
         if card is not None and card.kind != KIND:
             raise ModelError(sentence(f"model folder {name}", f"must hold a {KIND}", f"a {card.kind}"))

@@ -32,7 +32,7 @@ class FamilyCost:
     """The attempts of one family on the classifier of one round.
 
     ``learnt``: whether the classifier learnt from finds of this family. ``passed``: starts that it passes as they are,
-    each a success for one query, since they fail by their label; ``unscored``: that it could not score, which do not
+    each a success for what that took, as they fail by their label; ``unscored``: that it could not score, which do not
     count in ``totals``. ``ratio``: cost over that of round 0; None for round 0 itself, and where the two were not
     measured with the same settings. ``egregious``: the share of egregious failures among the confirmed successes, None
     without severities.
@@ -99,7 +99,7 @@ def judged_finds(work: Workspace) -> list[Judgment]:
 
 def totals_of(attempts: Sequence[Attempt], *, seconds: bool = False) -> AttemptTotals:
     """Attempts added up, in queries or seconds. A start that the classifier passes as it is counts as a success for
-    its one query: it fails by its label. One that it cannot score is left out.
+    what it took: it fails by its label. One that it cannot score is left out.
     """
     tried = [one for one in attempts if one.outcome is not Outcome.UNSCORED]
     passed = np.array([one.outcome is Outcome.PASSED for one in tried], dtype=np.bool_)
