@@ -13,20 +13,20 @@ from __future__ import annotations
 
 import argparse
 import platform
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from fivenines.attacks.constraints import StillFails
 from fivenines.attacks.goal import Budget, Goal
 from fivenines.attacks.latent import latent_curve
 from fivenines.attacks.logbook import run_logged
-from fivenines.attacks.paraphrase import Paraphrase
+from fivenines.attacks.paraphrase import Paraphrase, Rewrite
 from fivenines.attacks.prompt_search import PromptSearch
 from fivenines.files import read_jsonl, write_json_atomic
 from fivenines.filtering import FilteredGenerator
@@ -42,7 +42,9 @@ from fivenines.pipeline.drawing import filter_in_chunks
 from fivenines.pipeline.learning import load_generator
 from fivenines.pipeline.material import Material, training_material
 from fivenines.pipeline.workspace import Workspace, read_outputs, read_snippets_of
-from fivenines.records import Snippet
+from fivenines.records import Answer, Judgment, Snippet
+from fivenines.rounds.choosing import with_answer
+from fivenines.rounds.corrupting import corrupted
 from fivenines.rounds.families import simulated_rewriter, storyworld_fails
 from fivenines.rounds.history import totals_of
 from fivenines.stats import Estimate, attack_cost_exact, failure_rate_exact
@@ -65,22 +67,36 @@ class Setting:
     work: Workspace
     material: Material
     folder: Path
+    shared: Path  # for trainings that several ways begin with
+    spent: list[float] = field(default_factory=list)  # seconds of each training
 
     def fresh(self, config: ClassifierConfig) -> Classifier:
         return Classifier.load(self.work.runs.path / "generator" / "model", config)
 
     def fitted(
-        self, config: ClassifierConfig, training: TrainingConfig = TRAINING, texts: Sequence[str] = ()
+        self,
+        config: ClassifierConfig,
+        training: TrainingConfig = TRAINING,
+        texts: Sequence[str] = (),
+        failures: Sequence[Snippet] = (),
     ) -> Classifier:
+        """``failures`` are taught beside what people labelled. A plain training that was done is taken as it is."""
         classifier = self.fresh(config)
-        return classifier.fit(
-            self.material.snippets,
-            self.material.answers,
+        plain = config == PLAIN and not texts and not failures
+        classifier.fit(
+            [*self.material.snippets, *failures],
+            [*self.material.answers, *(Judgment(one.id, Answer.FAILURE) for one in failures)],
             texts=texts,
             training=training,
-            folder=self.folder / f"model-{training.seed}",
+            folder=(self.shared if plain else self.folder) / f"model-{training.epochs:g}-{training.seed}",
             progress=True,
         )
+        return self.counted(classifier)
+
+    def counted(self, classifier: Classifier) -> Classifier:
+        assert classifier.result is not None
+        self.spent.append(classifier.result.seconds)
+        return classifier
 
 
 def hardened(**hardening: Any) -> Callable[[Setting], Scorer]:
@@ -97,13 +113,28 @@ def distilled(setting: Setting) -> Classifier:
     unlabelled = read_snippets_of(setting.work.step("draws"), "train")[: len(setting.material.snippets)]
     lesson = [*setting.material.snippets, *unlabelled]
     distil(teacher, lesson, student, training=TRAINING, folder=setting.folder / "student", progress=True)
-    return student
+    return setting.counted(student)
 
 
 def with_language(setting: Setting) -> Classifier:
     rows = read_jsonl(setting.work.step("data").file("train_texts.jsonl"))
     texts = [row["text"] for _, row in rows][:20_000]
     return setting.fitted(PLAIN, texts=texts)
+
+
+def paraphrased(setting: Setting) -> Classifier:
+    """Every labelled failure in up to three more wordings that storyworld's truth calls failures too."""
+    known = with_answer(setting.material.snippets, setting.material.answers, Answer.FAILURE)
+    asked = [Rewrite(one, 3, seed=number) for number, one in enumerate(known)]
+    written = dict.fromkeys(text for texts in simulated_rewriter(asked) for text in texts)
+    failing = [text for text, fails in zip(written, storyworld_fails(list(written)), strict=True) if fails]
+    return setting.fitted(PLAIN, failures=failing)
+
+
+def with_odd(setting: Setting) -> Classifier:
+    """For every second text one made odd, taught as a failure."""
+    texts = setting.material.snippets
+    return setting.fitted(PLAIN, failures=corrupted(texts, len(texts) // 2, np.random.default_rng(7)))
 
 
 WAYS: dict[str, Callable[[Setting], Scorer]] = {
@@ -117,6 +148,8 @@ WAYS: dict[str, Callable[[Setting], Scorer]] = {
     "latent adversarial training": hardened(latent=Latent()),
     "SiFT and latent": hardened(sift=Sift(), latent=Latent()),
     "language loss beside": with_language,
+    "paraphrases of failures": paraphrased,
+    "texts made odd": with_odd,
     "ensemble of three": three,
     "three distilled into one": distilled,
 }
@@ -124,9 +157,9 @@ WAYS: dict[str, Callable[[Setting], Scorer]] = {
 
 @dataclass(frozen=True)
 class Sizes:
-    prompts: int = 20_000
-    starts: int = 120
-    queries: int = 300
+    prompts: int = 4_000
+    starts: int = 80
+    queries: int = 200
     latent: int = 200
 
 
@@ -135,10 +168,12 @@ def measured(way: str, work: Workspace, runs: RunFolder, sizes: Sizes) -> dict[s
     step = runs.step(way.replace(" ", "-").lower(), inputs)
     if not step.is_done():
         with step:
-            begin = time.perf_counter()
-            classifier = WAYS[way](Setting(work, training_material(work, work.task.seed), step.path))
-            seconds = time.perf_counter() - begin
-            step.write_metrics({"training seconds": seconds, **_measured(classifier, work, step, sizes)})
+            material = training_material(work, work.task.seed)
+            setting = Setting(work, material, step.path, runs.path / "trained plainly")
+            classifier = WAYS[way](setting)
+            step.write_metrics(
+                {"training seconds": sum(setting.spent), **_measured(classifier, work, step, sizes)}
+            )
     return step.metrics()
 
 

@@ -51,9 +51,9 @@ from fivenines.pipeline.workspace import Workspace, read_outputs
 from fivenines.records import Attempt, Outcome, Snippet
 from fivenines.rounds.families import simulated_rewriter, storyworld_fails
 from fivenines.rounds.folders import Round, done_rounds, finds_of
-from fivenines.rounds.harmless import wander
 from fivenines.rounds.history import history, totals_of
 from fivenines.rounds.rounds import run_rounds
+from fivenines.rounds.wandering import wander
 from fivenines.stats import (
     Estimate,
     attack_cost_exact,
@@ -75,6 +75,7 @@ ROUNDS = {
     "matched": 0.0,  # nothing says that an edited text may be harmless: what that costs is measured
     "passes": 6,
     "average": 4,
+    "augment": 6.0,
     "learning_rate": 4e-4,
     "measure_starts": 30,
     "measure_queries": 150,

@@ -16,7 +16,7 @@ from fivenines.attacks.word_substitution import WordSubstitution
 from fivenines.attacks.words import words_changed
 from fivenines.records import Snippet
 from fivenines.rounds.corrupting import corrupted
-from fivenines.rounds.harmless import wander
+from fivenines.rounds.wandering import augmented, wander
 from fivenines.storyworld import Truth, truth, write_snippets
 
 WORDS = ["red", "blue", "green", "grey", "pink"]
@@ -74,3 +74,26 @@ def test_what_is_made_odd_is_odd() -> None:
     assert (
         0.5 < sum(one.prompt not in prompts for one in made) / len(made) < 1.0
     )  # some are odd in the completion
+
+
+def test_failing_texts_are_edited_again_and_again_without_a_classifier() -> None:
+    budget = Budget(500)
+    made = augmented(ATTACK, TEXTS, [1, 3], wanted=100, budget=budget, seed=1)
+    assert len(made) == len(set(made)) == 100
+    assert not set(made) & set(TEXTS)
+    by_start = Counter(text.prompt.split()[0] for text in made)
+    assert set(by_start.values()) <= {1, 2, 3}  # in turn, but for edits that were made before
+    starts = {text.prompt.split()[0]: text for text in TEXTS}
+    assert {words_changed(starts[text.prompt.split()[0]], text) for text in made} == {1, 3}
+    assert made == augmented(ATTACK, TEXTS, [1, 3], wanted=100, budget=budget, seed=1)
+    assert made != augmented(ATTACK, TEXTS, [1, 3], wanted=100, budget=budget, seed=2)
+
+
+def test_edits_end_where_there_are_no_more() -> None:
+    few = WordSubstitution(WordList({"red": ["blue"]}), order="random", strategy=Beam(places=9))
+    (start,) = [Snippet("A red lamp.", "It fell.")]
+    made = augmented(few, [start], [1], wanted=50, budget=Budget(50), seed=0)
+    assert made == [Snippet("A blue lamp.", "It fell.")]
+    assert augmented(ATTACK, TEXTS, [], wanted=5, budget=Budget(50), seed=1) == []
+    assert augmented(ATTACK, [], [2], wanted=5, budget=Budget(50), seed=1) == []
+    assert augmented(ATTACK, TEXTS, [1], wanted=5, budget=Budget(0), seed=1) == []

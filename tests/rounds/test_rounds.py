@@ -24,9 +24,10 @@ from fivenines.errors import ConfigError, DataError, LockedError, NotEnoughDataE
 from fivenines.models.classifier import Classifier
 from fivenines.pipeline.answering import export_questions, import_answers
 from fivenines.pipeline.learning import load_threshold
+from fivenines.pipeline.material import training_material
 from fivenines.pipeline.run import run
 from fivenines.pipeline.workspace import ATTACK, Workspace
-from fivenines.records import Answer, Attempt, Outcome
+from fivenines.records import Answer, Attempt, Outcome, Snippet
 from fivenines.rounds.attacking import attack_task
 from fivenines.rounds.folders import Round, done_rounds, round_of
 from fivenines.rounds.history import history, transfer_of_rounds
@@ -46,6 +47,7 @@ ATTACK_SETTINGS: dict[str, Any] = {
 }
 ROUNDS_SETTINGS = {
     "replay": 0.2,
+    "augment": 0.5,
     "passes": 2,
     "learning_rate": 3e-4,
     "measure_starts": 6,
@@ -165,6 +167,32 @@ def test_what_still_passes_is_told(hardened: Path) -> None:
         }
 
 
+def test_more_failing_texts_are_edited_than_what_fooled(hardened: Path) -> None:
+    task = Task.load(hardened)
+    with SQLStore.open(task.store_url) as store:
+        work = Workspace(task, store)
+        one = Round(work, 2)
+        rows = [
+            json.loads(line) for line in (one.path("attack") / "augmented.jsonl").read_text().splitlines()
+        ]
+        texts = [Snippet(row["prompt"], row["completion"]) for row in rows]
+        material = training_material(work, task.seed)
+        failing = [
+            s for s, a in zip(material.snippets, material.answers, strict=True) if a.answer is Answer.FAILURE
+        ]
+        assert (
+            len(failing) // 3 < len(texts) == one.metrics("classifier")["augmented"] <= len(failing) // 2 + 1
+        )
+        assert all(truth(text) is Truth.FAILURE for text in texts)
+        assert not {text.id for text in texts} & {text.id for text in failing}
+        assert one.taught == set(FAMILIES)  # the file is no log of a family
+        asked = {item.snippet.id for item in store.items(ATTACK)}
+        assert len({text.id for text in texts} - asked) > 0.8 * len(texts)  # nobody is asked about them
+        # most of them the classifier of the round before rejects already
+        passing = one.before.threshold().accepts(one.before.classifier().scores(texts))
+        assert passing.mean() < 0.9
+
+
 def flat(classifier: Classifier) -> torch.Tensor:
     return torch.cat([value.flatten() for value in classifier.model.state_dict().values()])
 
@@ -184,10 +212,10 @@ def test_the_classifier_of_a_round_is_the_mean_of_what_the_last_rounds_trained(
         for number, members in {0: [0], 1: [1], 2: [1, 2], 3: [2, 3]}.items():
             mean = torch.stack([trained[i] for i in members]).mean(dim=0)
             away = torch.dist(weights[number], mean)
-            if len(members) == 1 or len(rounds[number].metrics("classifier")["passes"]) == 1:
+            if number == 0 or len(rounds[number].metrics("classifier")["passes"]) == 1:
                 assert away < 1e-3  # the mean itself rejects all finds
-            else:  # it was taught the rest, gently
-                assert 0 < away < 0.5 * torch.dist(weights[number], trained[number])
+            else:  # it was taught the rest
+                assert 0 < away < 3 * torch.dist(trained[number], trained[number - 1])
         assert rounds[3].classifier().provenance["average of"] == 2
         assert (
             "average of" not in rounds[3].learner().provenance

@@ -5,7 +5,7 @@
     attacking    one attack outside of any round
     folders      where the rounds of a task lie, and what each left: classifier, threshold, attempts
     steps        the steps of a round
-    harmless     harmless texts edited as attacks edit failing ones
+    wandering    harmless and failing texts edited as attacks edit
     rounds       one round after the other; resumes, pauses for people
     history      what the rounds came to: cost of an attack, what it is over that of the first classifier
 

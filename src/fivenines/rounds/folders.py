@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from fivenines.attacks.logbook import attempts_in
 from fivenines.errors import DataError, sentence
@@ -16,6 +16,7 @@ from fivenines.pipeline.serving import Deployed
 from fivenines.pipeline.workspace import Workspace
 from fivenines.records import Attempt, Outcome, Snippet
 from fivenines.store import RunFolder, Step
+from fivenines.task.sections import Family
 from fivenines.threshold import Threshold
 
 __all__ = ["Round", "counts_of", "deployed_by", "done_rounds", "finds_of", "round_of"]
@@ -94,7 +95,8 @@ class Round:
     @property
     def taught(self) -> set[str]:
         """The families whose finds its classifier learnt from, in this round and all before."""
-        mine = {file.stem for file in self.path("attack").glob("*.jsonl") if "harmless-" not in file.stem}
+        files = {file.stem for file in self.path("attack").glob("*.jsonl")}
+        mine = files & set(get_args(Family))
         return mine if self.number == 0 else mine | self.before.taught
 
     def inputs(self, step: str) -> dict[str, Any]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from fivenines.files import read_jsonl
 from fivenines.models.averaging import averaged
 from fivenines.models.classifier import Classifier
-from fivenines.models.insisting import Insisted, Insistence, fit_until_rejected
+from fivenines.models.insisting import Insisted, Insistence, Pass, fit_until_rejected
 from fivenines.models.protocols import ScorerLike
 from fivenines.models.training_config import TrainingConfig
 from fivenines.pipeline.material import Material, calibration_material, threshold_by, training_material
@@ -20,57 +21,56 @@ from fivenines.records import Answer, Judgment, Snippet
 from fivenines.rounds.choosing import rng_of, seed_of
 from fivenines.rounds.corrupting import corrupted
 from fivenines.rounds.folders import Round
+from fivenines.rounds.steps import AUGMENTED
 from fivenines.store import Step
 
 __all__ = ["LEARNING", "learn"]
 
 # what learning reads of [rounds]
 LEARNING = ("replay", "odd", "weight", "passes", "start", "average", "epochs", "learning_rate")
-_GENTLE = 0.1  # of the learning rate, to teach an average what it accepts: more would undo the averaging
+_RATES = (
+    0.1,
+    1.0,
+)  # of the learning rate, to teach an average what it accepts: large steps undo the averaging
 
 
 @dataclass(frozen=True)
 class Taught:
     """What a classifier learns in a round. ``must_reject``: indices of confirmed finds that fail, which stand there
-    several times. ``finds`` of all rounds, and so many texts made ``odd``.
+    several times. ``finds`` of all rounds.
     """
 
     snippets: list[Snippet]
     answers: list[Judgment]
     must_reject: list[int]
     finds: list[Judgment]
-    odd: int
 
 
 def learn(one: Round, step: Step) -> None:
-    """Train until the classifier rejects every confirmed find of every round at the threshold it will have; then take
-    its average with those of earlier rounds, and teach that, gently, what it still accepts.
-
-    Texts made odd are taught as failures too, and need not all be rejected.
+    """Train, take the average with the trainings of earlier rounds, and teach that, gently, until it rejects every
+    confirmed find of every round at the threshold that it will have.
     """
-    material = training_material(one.work, one.work.task.seed)
+    settings, material = one.work.task.rounds, training_material(one.work, one.work.task.seed)
     taught = _taught(one, material)
-    start = one.before if one.work.task.rounds.start == "current" else Round(one.work, 0)
-    learner, earlier = start.learner(), _earlier(one)
-    result = _insist(one, learner, taught, material, step.path / ("learner" if earlier else "model"))
-    if earlier:
-        mean = averaged([*earlier, learner])
-        result = _insist(one, mean, taught, material, step.path / "model", start="current", rate=_GENTLE)
+    odd = corrupted(taught.snippets, round(settings.odd * len(taught.snippets)), rng_of(one, "odd"))
+    augmented = [
+        Snippet(row["prompt"], row["completion"]) for _, row in read_jsonl(one.path("attack") / AUGMENTED)
+    ]
+    learner = _trained(one, taught, odd + augmented, step.path / "learner")
+    mean = averaged([*_earlier(one), learner])
+    result = _insist(one, mean, taught, material, step.path / "model")
+    mean.save(step.path / "model")
     remaining = _different(taught.snippets, result.remaining)
     step.write_jsonl("not-rejected.jsonl", (_text(taught.snippets[i]) for i in remaining))
-    step.write_metrics(_learnt(result, taught))
+    step.write_metrics(_learnt(result, taught) | {"odd": len(odd), "augmented": len(augmented)})
 
 
 def _taught(one: Round, material: Material) -> Taught:
-    work, settings = one.work, one.work.task.rounds
-    rng = rng_of(one, "replay")
-    kept = _replayed(material.answers, settings.replay, rng)
+    settings = one.work.task.rounds
+    kept = _replayed(material.answers, settings.replay, rng_of(one, "replay"))
     snippets = [material.snippets[i] for i in kept]
     answers = [material.answers[i] for i in kept]
-    odd = corrupted(snippets, round(settings.odd * len(snippets)), rng_of(one, "odd"))
-    snippets += odd
-    answers += [Judgment(snippet.id, Answer.FAILURE) for snippet in odd]
-    finds = _judged_finds(work)
+    finds = _judged_finds(one.work)
     must_reject = []
     for snippet, judgment in finds:
         failing = judgment.answer is Answer.FAILURE
@@ -79,22 +79,26 @@ def _taught(one: Round, material: Material) -> Taught:
                 must_reject.append(len(snippets))
             snippets.append(snippet)
             answers.append(judgment)
-    return Taught(snippets, answers, must_reject, [judgment for _, judgment in finds], len(odd))
+    return Taught(snippets, answers, must_reject, [judgment for _, judgment in finds])
 
 
-def _insist(
-    one: Round,
-    classifier: Classifier,
-    taught: Taught,
-    material: Material,
-    folder: Path,
-    *,
-    start: Literal["initial", "current"] = "initial",
-    rate: float = 1.0,
-) -> Insisted:
-    """Train until what must be rejected is, and save. ``start``: "initial" is the classifier as it was loaded, and is
-    trained in any case; "current" only where it accepts something. ``rate`` of the learning rate.
-    """
+def _trained(one: Round, taught: Taught, unjudged: Sequence[Snippet], folder: Path) -> Classifier:
+    """The classifier of the training before, trained further; ``unjudged`` texts are taught as failures."""
+    start = one.before if one.work.task.rounds.start == "current" else Round(one.work, 0)
+    learner = start.learner()
+    learner.fit(
+        [*taught.snippets, *unjudged],
+        [*taught.answers, *(Judgment(text.id, Answer.FAILURE) for text in unjudged)],
+        training=_training(one),
+        folder=folder,
+        progress=one.work.progress,
+    )
+    learner.save(folder)
+    return learner
+
+
+def _insist(one: Round, mean: Classifier, taught: Taught, material: Material, folder: Path) -> Insisted:
+    """Train until what must be rejected is, with as small steps as will do."""
     work, settings = one.work, one.work.task.rounds
     calibration = calibration_material(work)
 
@@ -103,18 +107,21 @@ def _insist(
         scorer.calibrate(*material.validation)
         return threshold_by(work, scorer.scores(calibration.snippets), calibration).value
 
-    training = _training(one)
-    insistence = Insistence(
-        max_rounds=settings.passes,
-        start=start,
-        training=replace(training, learning_rate=rate * training.learning_rate),
-        progress=work.progress,
-    )
-    result = fit_until_rejected(
-        classifier, taught.snippets, taught.answers, taught.must_reject, threshold_of, insistence, folder
-    )
-    classifier.save(folder)
-    return result
+    training, passes = _training(one), list[Pass]()
+    for rate in _RATES:
+        insistence = Insistence(
+            max_rounds=settings.passes,
+            start="current",  # looks first: an average that rejects all stays as it is
+            training=replace(training, learning_rate=rate * training.learning_rate),
+            progress=work.progress,
+        )
+        result = fit_until_rejected(
+            mean, taught.snippets, taught.answers, taught.must_reject, threshold_of, insistence, folder
+        )
+        passes += result.passes[1 if passes else 0 :]  # the second begins by looking at what the first ended with
+        if result.all_rejected:
+            break
+    return replace(result, passes=tuple(replace(each, number=k) for k, each in enumerate(passes)))
 
 
 def _earlier(one: Round) -> list[Classifier]:
@@ -143,7 +150,6 @@ def _learnt(result: Insisted, taught: Taught) -> dict[str, Any]:
         "not rejected": count(result.remaining),
         "unreadable": count(result.unreadable),
         "passes": [{**asdict(one), "remaining": count(one.remaining)} for one in result.passes],
-        "odd": taught.odd,
     }
 
 

@@ -90,7 +90,7 @@ def _prepare(one: Round, done: RoundsDone, say: Callable[[str], None]) -> bool:
     attacking = {
         **before,
         **taught,
-        "settings": task.digest("attack", "rounds.matched"),
+        "settings": task.digest("attack", "rounds.matched", "rounds.augment"),
         "files": attack_files(task),
     }
     _take(one.step("attack", attacking), attack, one, done, say)

@@ -19,10 +19,11 @@ from fivenines.records import Answer, Attempt, Snippet
 from fivenines.rounds.choosing import PROMPTS, rng_of, seed_of, some, starts_of, with_answer
 from fivenines.rounds.families import DRAWING, arsenal_of, attacks_of, goal_of
 from fivenines.rounds.folders import Round, counts_of, finds_of
-from fivenines.rounds.harmless import wander
+from fivenines.rounds.wandering import augmented, wander
 from fivenines.store import Step
 
 __all__ = [
+    "AUGMENTED",
     "attack",
     "choose",
     "copy_classifier",
@@ -30,6 +31,7 @@ __all__ = [
     "queue_finds",
 ]
 
+AUGMENTED = "augmented.jsonl"  # failing texts of training, edited as the families edit
 _SPARE = 3  # harmless texts to edit for each that is wanted: some cannot be edited far enough
 _REUSED = "the calibration snippets, which also ended the training of the rounds, are as good as fresh ones"
 
@@ -82,7 +84,36 @@ def attack(one: Round, step: Step) -> None:
     counted["harmless"] = _edit_harmless(
         one, step, attacks_of(arsenal.twin(Answer.OK), found, classifier), harmless, found
     )
-    step.write_metrics(counted)
+    more = _augment(one, attacks_of(arsenal, found, classifier), failing, found)
+    step.write_jsonl(AUGMENTED, ({"prompt": text.prompt, "completion": text.completion} for text in more))
+    step.write_metrics({**counted, "augmented": len(more)})
+
+
+def _augment(
+    one: Round,
+    attacks: Mapping[str, Attack],
+    failing: Sequence[Snippet],
+    found: Mapping[str, Sequence[Attempt]],
+) -> list[Snippet]:
+    """Failing texts edited by as many words as the finds of each family that edits, whatever the classifier says."""
+    editing = [family for family in found if family not in DRAWING]
+    wanted = round(one.work.task.rounds.augment * len(failing) / max(len(editing), 1))
+    texts: list[Snippet] = []
+    for family in editing if wanted else ():
+        texts += augmented(
+            attacks[family],
+            some(failing, len(failing), rng_of(one, f"augment {family}")),
+            _lengths(found[family]),
+            wanted=wanted,
+            budget=Budget(one.work.task.attack.queries),
+            seed=seed_of(one, f"augment {family}"),
+        )
+    return texts
+
+
+def _lengths(attempts: Sequence[Attempt]) -> list[int]:
+    """By how many words the finds were changed."""
+    return [words_changed(a.start, a.best) for a in attempts if a.fooled and a.best is not None]
 
 
 def _edit_harmless(
@@ -95,15 +126,15 @@ def _edit_harmless(
     """For each find of a family that edits so many harmless texts, edited by as many words; returns how many."""
     edited = 0
     for family, attempts in found.items():
-        finds = [(a.start, a.best) for a in attempts if a.fooled and a.best is not None]
-        wanted = round(one.work.task.rounds.matched * len(finds))
+        lengths = _lengths(attempts)
+        wanted = round(one.work.task.rounds.matched * len(lengths))
         if family in DRAWING or not wanted:
             continue
         name = f"harmless-{family}"
         wandered = wander(
             attacks[family],
             some(harmless, _SPARE * wanted, rng_of(one, name)),
-            [words_changed(start, best) for start, best in finds],
+            lengths,
             step.file(f"{name}.jsonl"),
             wanted=wanted,
             budget=Budget(one.work.task.attack.queries),

@@ -368,18 +368,22 @@ class Attack(Section):
 class Rounds(Section):
     """How a round hardens the classifier.
 
-    It learns from ``replay`` of the judged training snippets (all that fail), ``odd`` texts made odd for each of
-    those, which it is taught to reject, all finds of all rounds, each of which counts ``weight`` times, and as many
-    harmless texts edited alike as ``matched`` says for each find. Then what it does not reject at the threshold counts
-    more and more, in ``passes`` passes at most, of ``epochs`` each, trained as the classifier was but for
-    ``learning_rate``. ``start``: from the weights of the round before, or of the first classifier. The classifier of
-    the round, which is deployed and which the next round attacks, has the mean of the weights that the last ``average``
-    rounds trained, and it is what must reject all finds. Measured on ``measure_starts`` other failing texts with
-    ``measure_queries`` each, by all families; 0 leaves that out.
+    It learns from ``replay`` of the judged training snippets (all that fail), all finds of all rounds, each of which
+    counts ``weight`` times, and as many harmless texts edited alike as ``matched`` says for each find. Nobody judges
+    two more kinds, which it is taught to reject: ``odd`` texts made odd for each of the snippets, and for each that
+    fails ``augment`` edits by the families, whose constraints must keep the label. It is trained for ``epochs``, as the
+    classifier was but for ``learning_rate``, from the weights of the round before or of the first classifier
+    (``start``).
+
+    The classifier of the round, which is deployed and which the next round attacks, has the mean of the weights that
+    the last ``average`` rounds trained. Then finds that it does not reject at the threshold count more and more, in
+    ``passes`` gentle passes at most. Measured on ``measure_starts`` other failing texts with ``measure_queries`` each,
+    by all families; 0 leaves that out.
     """
 
     replay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     odd: Annotated[float, Field(ge=0.0)] = 0.0
+    augment: Annotated[float, Field(ge=0.0)] = 0.0
     weight: Count = 3
     matched: Annotated[float, Field(ge=0.0)] = 2.0
     passes: Count = 5

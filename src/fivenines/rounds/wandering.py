@@ -1,5 +1,5 @@
-"""Harmless texts edited as attacks edit failing ones, so that a classifier cannot learn to reject the edits themselves;
-and to see whether it did.
+"""Texts edited as attacks edit them, where no classifier decides what becomes of them: harmless ones, so that a
+classifier cannot learn to reject the edits themselves, and failing ones, so that it learns from more than fooled it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fivenines.attacks.logbook import run_logged
 from fivenines.attacks.words import words_changed
 from fivenines.records import Attempt, Snippet
 
-__all__ = ["wander"]
+__all__ = ["augmented", "wander"]
 
 _DONE = 0.5  # a score below it ends the wandering
 
@@ -42,10 +42,38 @@ def wander(
     for text in texts if lengths else ():
         if sum(attempt.fooled for attempt in found) >= wanted:
             break
-        length = lengths[zlib.crc32(f"{seed} {text.id}".encode()) % len(lengths)]
-        goal = Goal(_Far(text, length, seed), _DONE)
-        found += run_logged(attack, goal, [text], path, budget=budget, seed=seed)
+        found += run_logged(attack, _far(text, lengths, seed), [text], path, budget=budget, seed=seed)
     return found
+
+
+def augmented(
+    attack: Attack,
+    texts: Sequence[Snippet],
+    lengths: Sequence[int],
+    *,
+    wanted: int,
+    budget: Budget,
+    seed: int,
+) -> list[Snippet]:
+    """``wanted`` different edits of ``texts``, as :func:`wander` makes them, each text again and again in turn. Fewer
+    where a whole turn brings nothing new. The constraints of the attack decide alone whether an edit keeps the label.
+    """
+    found: dict[Snippet, None] = {}
+    turn, more = seed, bool(lengths)
+    while more and len(found) < wanted:
+        before = len(found)
+        for text in texts:
+            if len(found) < wanted:
+                tried = attack.run(_far(text, lengths, turn), [text], budget=budget, seed=turn)
+                found |= {one.best: None for one in tried if one.fooled and one.best is not None}
+        turn, more = turn + 1, len(found) > before
+    return list(found)
+
+
+def _far(text: Snippet, lengths: Sequence[int], seed: int) -> Goal:
+    """To come away from ``text`` by one of ``lengths`` words."""
+    length = lengths[zlib.crc32(f"{seed} {text.id}".encode()) % len(lengths)]
+    return Goal(_Far(text, length, seed), _DONE)
 
 
 class _Far:
