@@ -12,7 +12,8 @@ from fivenines.models.hardening import Hardening
 from fivenines.models.latent import Latent
 from fivenines.models.smoothness import Sift
 from fivenines.task.problems import problems
-from fivenines.task.sections import Classifier, Section
+from fivenines.task.section import Section
+from fivenines.task.sections import Classifier
 
 
 class Root(Section):

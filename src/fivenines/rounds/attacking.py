@@ -21,7 +21,7 @@ from fivenines.rounds.history import judged_finds, totals_of
 from fivenines.stats import attack_cost_exact
 from fivenines.store import SQLStore, hash_path
 from fivenines.task import Task
-from fivenines.task.sections import Family
+from fivenines.task.adversarial import Family
 
 __all__ = ["Attacked", "attack_task"]
 

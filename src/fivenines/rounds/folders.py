@@ -16,7 +16,7 @@ from fivenines.pipeline.serving import Deployed
 from fivenines.pipeline.workspace import Workspace
 from fivenines.records import Attempt, Outcome, Snippet
 from fivenines.store import RunFolder, Step
-from fivenines.task.sections import Family
+from fivenines.task.adversarial import Family
 from fivenines.threshold import Threshold
 
 __all__ = ["Round", "counts_of", "deployed_by", "done_rounds", "finds_of", "round_of"]

@@ -118,7 +118,9 @@ def _insist(one: Round, mean: Classifier, taught: Taught, material: Material, fo
         result = fit_until_rejected(
             mean, taught.snippets, taught.answers, taught.must_reject, threshold_of, insistence, folder
         )
-        passes += result.passes[1 if passes else 0 :]  # the second begins by looking at what the first ended with
+        passes += result.passes[
+            1 if passes else 0 :
+        ]  # the second begins by looking at what the first ended with
         if result.all_rejected:
             break
     return replace(result, passes=tuple(replace(each, number=k) for k, each in enumerate(passes)))

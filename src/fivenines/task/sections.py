@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
+
+from fivenines.task.section import Count, Positive, Section, Share, Texts, as_numbers, as_section
 
 __all__ = [
-    "Attack",
     "Classifier",
     "Data",
     "Evaluate",
@@ -20,9 +21,7 @@ __all__ = [
     "Hardening",
     "Labels",
     "Latent",
-    "Rounds",
     "Sampling",
-    "Section",
     "Sift",
     "Size",
     "Splits",
@@ -32,35 +31,6 @@ __all__ = [
 ]
 
 BUILT_IN_DISTRIBUTIONS = ("all", "failing")
-
-
-class Section(BaseModel):
-    """Frozen, strict about types, and without unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-def _as_tuple(value: Any) -> Any:
-    """TOML has lists; a lone text stands for a list of one."""
-    if isinstance(value, str):
-        return (value,)
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _as_section(value: Any) -> Any:
-    """true and false stand for a section with its defaults, and for none."""
-    return {"enabled": value} if isinstance(value, bool) else value
-
-
-def _as_numbers(value: Any) -> Any:
-    """As :func:`_as_tuple`, for numbers."""
-    return tuple(value) if isinstance(value, list) else value if value is None else (value,)
-
-
-Texts = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
-Count = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(gt=0.0, lt=1.0)]
-Positive = Annotated[float, Field(gt=0.0)]
 
 
 class Splits(Section):
@@ -161,7 +131,7 @@ class Generator(Section):
 
     kind: Literal["transformers", "openai"] = "transformers"
     model: Annotated[str, Field(min_length=1)] = "scratch"
-    train: Annotated[Training, BeforeValidator(_as_section)] = Training()
+    train: Annotated[Training, BeforeValidator(as_section)] = Training()
     size: GeneratorSize = GeneratorSize()
     sampling: Sampling = Sampling()
 
@@ -193,7 +163,7 @@ class Latent(Section):
 
     enabled: bool = True
     epsilon: Positive = 0.1
-    layers: Annotated[tuple[Annotated[int, Field(ge=0)], ...] | None, BeforeValidator(_as_numbers)] = None
+    layers: Annotated[tuple[Annotated[int, Field(ge=0)], ...] | None, BeforeValidator(as_numbers)] = None
     steps: Count = 4
     step: Positive | None = None
     relative: bool = True
@@ -207,8 +177,8 @@ class Hardening(Section):
     A step of training takes about two and a half times as long with ``sift``, and ``steps`` + 2 times with ``latent``.
     """
 
-    sift: Annotated[Sift, BeforeValidator(_as_section)] = Sift(enabled=False)
-    latent: Annotated[Latent, BeforeValidator(_as_section)] = Latent(enabled=False)
+    sift: Annotated[Sift, BeforeValidator(as_section)] = Sift(enabled=False)
+    latent: Annotated[Latent, BeforeValidator(as_section)] = Latent(enabled=False)
 
     def settings(self) -> dict[str, dict[str, Any]]:
         """What ``Hardening.from_dict`` of the models takes: the parts that are enabled."""
@@ -315,84 +285,14 @@ class Evaluate(Section):
     """
 
     outputs: Count = 1000
-    distributions: Annotated[dict[str, str], Field(min_length=1)] = {"all": "all", "failing": "failing"}
+    distributions: dict[str, str] = Field(
+        default_factory=lambda: {name: name for name in BUILT_IN_DISTRIBUTIONS}, min_length=1
+    )
 
     @property
     def files(self) -> dict[str, str]:
         """Name and file of the distributions that are not built in."""
         return {k: v for k, v in self.distributions.items() if v not in BUILT_IN_DISTRIBUTIONS}
-
-
-Family = Literal[
-    "words", "characters", "gradient", "recombination", "prompts", "paraphrase", "sampling", "guided"
-]
-Families = Annotated[tuple[Family, ...], BeforeValidator(_as_tuple)]
-
-
-class Attack(Section):
-    """How the classifier is attacked, by `fivenines attack` and in rounds. Paths are relative to the task's folder.
-
-    ``families``: the attacks whose finds the classifier learns from; those of ``held_out`` only measure it. ``starts``
-    failing texts are attacked by each in a round, with ``queries`` scored texts for each.
-    "words" tries the words of ``words`` (a file: a line for each class of words that may replace each other; words
-    behind a + may be inserted) or those that ``masked_model`` (a folder, see `fivenines train-masked`) thinks fit;
-    "paraphrase" asks the model ``paraphraser``, shown ``examples`` (JSONL: sentence, rewritten). "sampling" draws
-    from the generator, "guided" from one that is led towards its judged failures.
-    What an edit must keep: the words of the file ``keep``; all but a share ``max_changed`` of the words; the meaning
-    (``similarity``: least cosine of sentence embeddings, needs the extra minilm); ``fluency`` (nats a word that the
-    generator may find it less likely). ``search``: greedy, beam or best first. ``shortlist``: words tried in a place.
-    """
-
-    families: Families = ("recombination", "prompts", "characters")
-    held_out: Families = ()
-    starts: Count = 200
-    queries: Count = 200
-    search: Literal["greedy", "beam", "best first"] = "greedy"
-    shortlist: Count = 8
-    words: str | None = None
-    masked_model: str | None = None
-    paraphraser: str | None = None
-    examples: str | None = None
-    keep: str | None = None
-    max_changed: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
-    similarity: Annotated[float, Field(ge=-1.0, le=1.0)] | None = None
-    fluency: Annotated[float, Field(ge=0.0)] | None = None
-
-    @model_validator(mode="after")
-    def _apart(self) -> Self:
-        if both := sorted(set(self.families) & set(self.held_out)):
-            raise ValueError(f"held_out must not name a family that is learnt from, got {', '.join(both)}")
-        return self
-
-
-class Rounds(Section):
-    """How a round hardens the classifier.
-
-    It learns from ``replay`` of the judged training snippets (all that fail), all finds of all rounds, each of which
-    counts ``weight`` times, and as many harmless texts edited alike as ``matched`` says for each find. Nobody judges
-    two more kinds, which it is taught to reject: ``odd`` texts made odd for each of the snippets, and for each that
-    fails ``augment`` edits by the families, whose constraints must keep the label. It is trained for ``epochs``, as the
-    classifier was but for ``learning_rate``, from the weights of the round before or of the first classifier
-    (``start``).
-
-    The classifier of the round, which is deployed and which the next round attacks, has the mean of the weights that
-    the last ``average`` rounds trained. Then finds that it does not reject at the threshold count more and more, in
-    ``passes`` gentle passes at most. Measured on ``measure_starts`` other failing texts with ``measure_queries`` each,
-    by all families; 0 leaves that out.
-    """
-
-    replay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    odd: Annotated[float, Field(ge=0.0)] = 0.0
-    augment: Annotated[float, Field(ge=0.0)] = 0.0
-    weight: Count = 3
-    matched: Annotated[float, Field(ge=0.0)] = 2.0
-    passes: Count = 5
-    start: Literal["current", "initial"] = "current"
-    average: Count = 4
-    epochs: Positive = 1.0
-    learning_rate: Positive | None = None
-    measure_starts: Annotated[int, Field(ge=0)] = 100
-    measure_queries: Count = 400
 
 
 class Store(Section):

@@ -13,17 +13,16 @@ from typing import Annotated, Any, Self
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from fivenines.errors import ConfigError, sentence
+from fivenines.task.adversarial import Attack, Rounds
 from fivenines.task.problems import problems
+from fivenines.task.section import Section
 from fivenines.task.sections import (
-    Attack,
     Classifier,
     Data,
     Evaluate,
     Filter,
     Generator,
     Labels,
-    Rounds,
-    Section,
     Store,
     ThresholdRule,
 )
