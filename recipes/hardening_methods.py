@@ -6,14 +6,16 @@
 Every classifier starts from the demo's generator and learns the demo's labels; each has one thing changed.
 Thresholds accept the same share of the generator's draws. Counted: failures that the filter lets through on new
 prompts, queries per confirmed success of two attacks that nobody trained on, the share of failures that small moves
-of hidden states let pass, and the seconds of training. Resumes: each way is a run folder.
+of hidden states let pass, and the processor seconds of training. Resumes: each way is a run folder.
 """
 
 from __future__ import annotations
 
 import argparse
 import platform
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,7 +30,7 @@ from fivenines.attacks.latent import latent_curve
 from fivenines.attacks.logbook import run_logged
 from fivenines.attacks.paraphrase import Paraphrase, Rewrite
 from fivenines.attacks.prompt_search import PromptSearch
-from fivenines.files import read_jsonl, write_json_atomic
+from fivenines.files import read_json, read_jsonl, write_json_atomic
 from fivenines.filtering import FilteredGenerator
 from fivenines.models.classifier import Classifier, ClassifierConfig
 from fivenines.models.distilling import distil
@@ -83,20 +85,25 @@ class Setting:
         """``failures`` are taught beside what people labelled. A plain training that was done is taken as it is."""
         classifier = self.fresh(config)
         plain = config == PLAIN and not texts and not failures
-        classifier.fit(
-            [*self.material.snippets, *failures],
-            [*self.material.answers, *(Judgment(one.id, Answer.FAILURE) for one in failures)],
-            texts=texts,
-            training=training,
-            folder=(self.shared if plain else self.folder) / f"model-{training.epochs:g}-{training.seed}",
-            progress=True,
-        )
-        return self.counted(classifier)
+        folder = (self.shared if plain else self.folder) / f"model-{training.epochs:g}-{training.seed}"
+        with self.timed(folder):
+            return classifier.fit(
+                [*self.material.snippets, *failures],
+                [*self.material.answers, *(Judgment(one.id, Answer.FAILURE) for one in failures)],
+                texts=texts,
+                training=training,
+                folder=folder,
+                progress=True,
+            )
 
-    def counted(self, classifier: Classifier) -> Classifier:
-        assert classifier.result is not None
-        self.spent.append(classifier.result.seconds)
-        return classifier
+    @contextmanager
+    def timed(self, folder: Path) -> Iterator[None]:
+        """Processor seconds, as other work may run beside; of a training that was done before, those that it took."""
+        file, begin = folder / "seconds.json", time.process_time()
+        yield
+        if not file.is_file():
+            write_json_atomic(file, time.process_time() - begin)
+        self.spent.append(float(read_json(file)))
 
 
 def hardened(**hardening: Any) -> Callable[[Setting], Scorer]:
@@ -112,8 +119,9 @@ def distilled(setting: Setting) -> Classifier:
     teacher, student = three(setting), setting.fresh(PLAIN)
     unlabelled = read_snippets_of(setting.work.step("draws"), "train")[: len(setting.material.snippets)]
     lesson = [*setting.material.snippets, *unlabelled]
-    distil(teacher, lesson, student, training=TRAINING, folder=setting.folder / "student", progress=True)
-    return setting.counted(student)
+    folder = setting.folder / "student"
+    with setting.timed(folder):
+        return distil(teacher, lesson, student, training=TRAINING, folder=folder, progress=True)
 
 
 def with_language(setting: Setting) -> Classifier:

@@ -70,13 +70,13 @@ from fivenines.task import Task
 FAMILIES = ("paraphrase", "words", "recombination", "prompts")
 ATTACK = {"starts": 200, "queries": 100, "shortlist": 6}
 ROUNDS = {
-    "replay": 0.4,
     "weight": 3,
     "matched": 0.0,  # nothing says that an edited text may be harmless: what that costs is measured
     "passes": 6,
-    "average": 4,
+    "average": 2,
     "augment": 6.0,
-    "learning_rate": 4e-4,
+    "epochs": 2.0,
+    "learning_rate": 7e-4,
     "measure_starts": 30,
     "measure_queries": 150,
 }
@@ -127,9 +127,9 @@ class Sizes:
     """How much is measured. ``first`` and ``last``: starts for the first classifier, and for the last one."""
 
     first: int = 200
-    last: int = 300
+    last: int = 200
     queries: int = 400
-    prompts: int = 20_000
+    prompts: int = 10_000
 
 
 def measured(task: Task, sizes: Sizes) -> dict[str, Any]:
@@ -335,7 +335,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/storyworld-hardening"))
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--prompts", type=int, default=20_000)
+    parser.add_argument("--prompts", type=int, default=10_000)
     parser.add_argument("--out", type=Path, help="where the results go")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

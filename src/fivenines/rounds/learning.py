@@ -53,9 +53,7 @@ def learn(one: Round, step: Step) -> None:
     settings, material = one.work.task.rounds, training_material(one.work, one.work.task.seed)
     taught = _taught(one, material)
     odd = corrupted(taught.snippets, round(settings.odd * len(taught.snippets)), rng_of(one, "odd"))
-    augmented = [
-        Snippet(row["prompt"], row["completion"]) for _, row in read_jsonl(one.path("attack") / AUGMENTED)
-    ]
+    augmented = _augmented(one)
     learner = _trained(one, taught, odd + augmented, step.path / "learner")
     mean = averaged([*_earlier(one), learner])
     result = _insist(one, mean, taught, material, step.path / "model")
@@ -63,6 +61,13 @@ def learn(one: Round, step: Step) -> None:
     remaining = _different(taught.snippets, result.remaining)
     step.write_jsonl("not-rejected.jsonl", (_text(taught.snippets[i]) for i in remaining))
     step.write_metrics(_learnt(result, taught) | {"odd": len(odd), "augmented": len(augmented)})
+
+
+def _augmented(one: Round) -> list[Snippet]:
+    """What the families made of failing texts in the rounds whose trainings the average is of."""
+    files = [Round(one.work, k).path("attack") / AUGMENTED for k in range(_first(one), one.number + 1)]
+    rows = [row for file in files if file.is_file() for _, row in read_jsonl(file)]
+    return list(dict.fromkeys(Snippet(row["prompt"], row["completion"]) for row in rows))
 
 
 def _taught(one: Round, material: Material) -> Taught:
@@ -112,7 +117,9 @@ def _insist(one: Round, mean: Classifier, taught: Taught, material: Material, fo
         insistence = Insistence(
             max_rounds=settings.passes,
             start="current",  # looks first: an average that rejects all stays as it is
-            training=replace(training, learning_rate=rate * training.learning_rate),
+            training=replace(
+                training, learning_rate=rate * training.learning_rate, epochs=min(training.epochs, 1.0)
+            ),
             progress=work.progress,
         )
         result = fit_until_rejected(
@@ -128,8 +135,11 @@ def _insist(one: Round, mean: Classifier, taught: Taught, material: Material, fo
 
 def _earlier(one: Round) -> list[Classifier]:
     """What the new classifier is averaged with: what the rounds before trained, but for round 0."""
-    first = max(one.number + 1 - one.work.task.rounds.average, 1)
-    return [Round(one.work, number).learner() for number in range(first, one.number)]
+    return [Round(one.work, number).learner() for number in range(_first(one), one.number)]
+
+
+def _first(one: Round) -> int:
+    return max(one.number + 1 - one.work.task.rounds.average, 1)
 
 
 def _training(one: Round) -> TrainingConfig:
