@@ -32,6 +32,7 @@ from fivenines.attacks.paraphrase import Paraphrase, Rewrite
 from fivenines.attacks.prompt_search import PromptSearch
 from fivenines.files import read_json, read_jsonl, write_json_atomic
 from fivenines.filtering import FilteredGenerator
+from fivenines.models.checkpoints import CHECKPOINT
 from fivenines.models.classifier import Classifier, ClassifierConfig
 from fivenines.models.distilling import distil
 from fivenines.models.ensemble import Ensemble
@@ -98,12 +99,14 @@ class Setting:
 
     @contextmanager
     def timed(self, folder: Path) -> Iterator[None]:
-        """Processor seconds, as other work may run beside; of a training that was done before, those that it took."""
-        file, begin = folder / "seconds.json", time.process_time()
+        """Processor seconds, as other work may run beside; of a training that was done before, those that it took; NaN
+        of one that was interrupted.
+        """
+        file, begun, begin = folder / "seconds.json", (folder / CHECKPOINT).is_file(), time.process_time()
         yield
-        if not file.is_file():
+        if not file.is_file() and not begun:
             write_json_atomic(file, time.process_time() - begin)
-        self.spent.append(float(read_json(file)))
+        self.spent.append(float(read_json(file)) if file.is_file() else float("nan"))
 
 
 def hardened(**hardening: Any) -> Callable[[Setting], Scorer]:
@@ -226,7 +229,7 @@ def table(content: dict[str, Any]) -> str:
         f"Thresholds that accept {ACCEPTANCE:.0%} of draws; {sizes['prompts']:,} prompts; {sizes['starts']} failing "
         f"texts attacked with {sizes['queries']} queries each; hidden states of {sizes['latent']} failing texts moved.",
         "",
-        "| way | seconds | failure rate of the filter | queries per success: paraphrase | prompts | "
+        "| way | processor seconds | failure rate of the filter | queries per success: paraphrase | prompts | "
         + " | ".join(f"pass within {epsilon:g}" for epsilon in EPSILONS)
         + " |",
         "|" + "---|" * (5 + len(EPSILONS)),

@@ -21,6 +21,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -111,16 +112,16 @@ def judged(texts: Sequence[Text]) -> tuple[list[Snippet], list[Judgment]]:
 
 def margins(texts: list[Text], name: str, hardened: bool, seed: int, cache: Path) -> dict[str, list[float]]:
     """Margins of one classifier on the development texts of its rounds and on what it meets."""
-    kind = "hardened" if hardened else "plain"
-    file = cache / f"{name.replace(' ', '-')}-{kind}-{seed}.json"
+    kind, config = ("hardened", HARDENED) if hardened else ("plain", PLAIN)
+    epochs = TRAINING.epochs / (1 + hardened)  # of twice the texts: as many steps for both
+    training = replace(TRAINING, seed=seed, epochs=epochs)
+    settings = blake2b(repr((config, training)).encode(), digest_size=4).hexdigest()
+    file = cache / f"{name.replace(' ', '-')}-{kind}-{seed}-{settings}.json"
     if not file.is_file():
         trained = TRAINED[name]
         lesson = [one for one in texts if one.round in trained and one.split == "train"]
         lesson += noisy(lesson, seed) if hardened else []
-        training = replace(
-            TRAINING, seed=seed, epochs=TRAINING.epochs / (1 + hardened)
-        )  # as many steps for both
-        classifier = Classifier.load("minilm", replace(HARDENED if hardened else PLAIN, seed=seed))
+        classifier = Classifier.load("minilm", replace(config, seed=seed))
         classifier.fit(*judged(lesson), training=training, progress=True)
         sets = {"development": development(texts, trained), **met(texts, trained)}
         found = {

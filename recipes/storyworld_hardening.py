@@ -263,6 +263,12 @@ def in_distribution(task: Task, sizes: Sizes) -> dict[str, Any]:
     return found | {"difference": difference.to_dict()}
 
 
+def augmented_in(task: Task, number: int) -> int:
+    """How many texts that nobody judged one by one the classifier of a round learnt from."""
+    with SQLStore.open(task.store_url) as store:
+        return int(Round(Workspace(task, store), number).metrics("classifier").get("augmented", 0))
+
+
 # -- what is written
 
 
@@ -272,8 +278,9 @@ def table(content: dict[str, Any]) -> str:
         "",
         f"{content['date']}, {content['machine']}. `{content['command']}`",
         "",
-        f"{content['rounds']} rounds of {len(FAMILIES) - 1} families and {ATTACK['starts']} starts each; "
-        f"{content['adversarial']:,} confirmed finds learnt.",
+        f"{content['rounds']} rounds of {len(FAMILIES) - 1} families and {content['starts']} starts each; "
+        f"{content['adversarial']:,} confirmed finds learnt, and in the last round {content['augmented']:,} more failing "
+        "texts that the families edited without a classifier and that storyworld's truth still calls failures.",
         "",
         "| family | in training | queries per confirmed success, before | after | ratio | interval for unlike texts |",
         "|---|---|---|---|---|---|",
@@ -357,6 +364,9 @@ def main() -> None:
         "left out": arguments.left_out,
         "rounds": summaries[-1].number,
         "adversarial": summaries[-1].adversarial,
+        "augmented": augmented_in(task, summaries[-1].number),
+        "starts": task.attack.starts,
+        "settings of the last rounds": task.rounds.model_dump(),
         "history": [one.to_dict() for one in summaries],
         "costs": measured(task, sizes),
         "harmless": edited_harmless(task),

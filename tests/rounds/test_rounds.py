@@ -171,18 +171,18 @@ def test_more_failing_texts_are_edited_than_what_fooled(hardened: Path) -> None:
     task = Task.load(hardened)
     with SQLStore.open(task.store_url) as store:
         work = Workspace(task, store)
-        one = Round(work, 2)
-        rows = [
-            json.loads(line) for line in (one.path("attack") / "augmented.jsonl").read_text().splitlines()
-        ]
-        texts = [Snippet(row["prompt"], row["completion"]) for row in rows]
+        one, made = Round(work, 2), list[list[Snippet]]()
+        for number in (1, 2):
+            lines = (Round(work, number).path("attack") / "augmented.jsonl").read_text().splitlines()
+            made.append([Snippet(row["prompt"], row["completion"]) for row in map(json.loads, lines)])
+        texts = made[1]
         material = training_material(work, task.seed)
         failing = [
             s for s, a in zip(material.snippets, material.answers, strict=True) if a.answer is Answer.FAILURE
         ]
-        assert (
-            len(failing) // 3 < len(texts) == one.metrics("classifier")["augmented"] <= len(failing) // 2 + 1
-        )
+        assert len(failing) // 3 < len(texts) <= len(failing) // 2 + 1
+        assert made[0] != texts  # others in each round, and those of earlier ones are learnt again
+        assert one.metrics("classifier")["augmented"] == len({text for some in made for text in some})
         assert all(truth(text) is Truth.FAILURE for text in texts)
         assert not {text.id for text in texts} & {text.id for text in failing}
         assert one.taught == set(FAMILIES)  # the file is no log of a family
@@ -190,7 +190,7 @@ def test_more_failing_texts_are_edited_than_what_fooled(hardened: Path) -> None:
         assert len({text.id for text in texts} - asked) > 0.8 * len(texts)  # nobody is asked about them
         # most of them the classifier of the round before rejects already
         passing = one.before.threshold().accepts(one.before.classifier().scores(texts))
-        assert passing.mean() < 0.9
+        assert passing.mean() < 0.5
 
 
 def flat(classifier: Classifier) -> torch.Tensor:
@@ -214,8 +214,11 @@ def test_the_classifier_of_a_round_is_the_mean_of_what_the_last_rounds_trained(
             away = torch.dist(weights[number], mean)
             if number == 0 or len(rounds[number].metrics("classifier")["passes"]) == 1:
                 assert away < 1e-3  # the mean itself rejects all finds
-            else:  # it was taught the rest
-                assert 0 < away < 3 * torch.dist(trained[number], trained[number - 1])
+            else:  # it was taught the rest, and is still nearer to the mean than to any of its members
+                assert (
+                    0 < away < min(torch.dist(weights[number], trained[i]) for i in members)
+                    or len(members) == 1
+                )
         assert rounds[3].classifier().provenance["average of"] == 2
         assert (
             "average of" not in rounds[3].learner().provenance

@@ -13,7 +13,7 @@ import numpy as np
 from fivenines.attacks.constraints import Constraint
 from fivenines.attacks.engine import Search, drive
 from fivenines.attacks.goal import Budget, Goal
-from fivenines.attacks.trial import ScoringGradient, Trial
+from fivenines.attacks.trial import GradientLike, ScoringGradient, Trial
 from fivenines.records import Attempt, Snippet
 
 __all__ = ["Attack", "SearchAttack"]
@@ -49,6 +49,10 @@ class SearchAttack(ABC):
     def search(self, trial: Trial) -> Search[None]:
         """Propose and score until nothing is left to try; see :class:`Trial`."""
 
+    def begins_with(self) -> GradientLike | None:
+        """The gradient that every search asks for at its start, which can then score it too; None where none is."""
+        return None
+
     def run(
         self,
         goal: Goal,
@@ -60,8 +64,10 @@ class SearchAttack(ABC):
     ) -> Iterator[Attempt]:
         """See :class:`Attack`. ``at_once``: so many attempts share their batches."""
         trials: dict[int, Trial] = {}
-        gradient = getattr(self, "gradient", None)
-        own = isinstance(gradient, ScoringGradient) and gradient.classifier is goal.classifier
+        asked = self.begins_with()
+        gradient = (
+            asked if isinstance(asked, ScoringGradient) and asked.classifier is goal.classifier else None
+        )
 
         def begin() -> Iterator[Search[Attempt]]:
             for number, start in enumerate(dict.fromkeys(starts)):
@@ -72,7 +78,7 @@ class SearchAttack(ABC):
                     seed,
                     self.search,
                     scores_start=self.scores_start,
-                    gradient=gradient if own else None,
+                    gradient=gradient,
                 )
 
         def told(number: int, seconds: float) -> None:

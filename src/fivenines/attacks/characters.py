@@ -67,6 +67,9 @@ class CharacterNoise(SearchAttack):
             if getattr(self, name) < 1:
                 raise ConfigError(sentence(name, "must be at least 1", getattr(self, name)))
 
+    def begins_with(self) -> GradientLike | None:
+        return self.gradient if self.order == "gradient" else None
+
     def search(self, trial: Trial) -> Search[None]:
         yield from self.strategy.run(trial, self)
 

@@ -44,6 +44,9 @@ class GradientSwaps(SearchAttack):
             if getattr(self, name) < 1:
                 raise ConfigError(sentence(name, "must be at least 1", getattr(self, name)))
 
+    def begins_with(self) -> GradientLike | None:
+        return self.gradient
+
     def search(self, trial: Trial) -> Search[None]:
         text, score, idle = trial.start, trial.start_score, 0
         while idle < self.patience:

@@ -22,6 +22,7 @@ from rich.progress import (
 
 from fivenines.attacks.attack import Attack
 from fivenines.attacks.goal import Budget, Goal
+from fivenines.attacks.trial import COUNTING
 from fivenines.errors import ConfigError, DataError, LockedError, sentence
 from fivenines.files import read_jsonl, resource_errors
 from fivenines.records import Answer, Attempt, Judgment, Outcome, Snippet
@@ -98,6 +99,7 @@ def run_logged(
         "budget seconds": budget.seconds,
         "seed": seed,
         "confirms": goal.still_fails is not None,
+        "counting": COUNTING,
     }
     for name, value in ({} if about is None else about).items():
         if name in facts:

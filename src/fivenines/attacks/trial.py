@@ -18,9 +18,10 @@ from fivenines.attacks.words import Place
 from fivenines.models.protocols import ScorerLike
 from fivenines.records import Attempt, Outcome, Snippet
 
-__all__ = ["GradientLike", "Hints", "ScoredHints", "ScoringGradient", "Trial"]
+__all__ = ["COUNTING", "GradientLike", "Hints", "ScoredHints", "ScoringGradient", "Trial"]
 
 Told = TypeVar("Told", bound="Hints")
+COUNTING = 2  # how queries are counted; 1 was before a gradient's pass scored the start
 _CLEARLY = 0.25  # nats of log-odds: a gradient's pass rounds otherwise than a scoring, in bfloat16 in the third digit
 
 
@@ -129,7 +130,9 @@ class Trial:
         )
 
     def _begin(self, gradient: ScoringGradient | None) -> Search[None]:
-        score = None if gradient is None else (yield from self._clear_score(gradient))
+        score = None
+        if gradient is not None and self._left() > 1:  # with one query left the score itself is worth more
+            score = yield from self._clear_score(gradient)
         if score is None:
             self.afford(1)
             self.queries += 1

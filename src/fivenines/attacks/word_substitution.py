@@ -63,6 +63,9 @@ class WordSubstitution(SearchAttack):
         if self.shortlist is not None and self.gradient is None:
             raise ConfigError(sentence("word substitution", "needs a gradient for its shortlist", "none"))
 
+    def begins_with(self) -> GradientLike | None:
+        return self.gradient if self.order == "gradient" else None
+
     def search(self, trial: Trial) -> Search[None]:
         yield from self.strategy.run(trial, self)
 

@@ -306,7 +306,7 @@ class _Run:
     def identity(self) -> str:
         """What a checkpoint must agree on to be of this run: settings, length, what the caller says, first batch."""
         settings = {k: v for k, v in asdict(self.config).items() if k not in _NOT_OF_THE_RUN}
-        agreed = [settings, self.total, self.about]
+        agreed = [settings, self.total, *([self.about] if self.about else [])]
         digest = hashlib.blake2b(json.dumps(agreed, sort_keys=True).encode(), digest_size=16)
         for name, tensor in sorted(next(iter(self.data.batches(0))).items()):
             digest.update(name.encode() + str((tensor.dtype, tuple(tensor.shape))).encode())

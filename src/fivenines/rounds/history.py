@@ -140,7 +140,7 @@ def transfer_of_rounds(task: Task, numbers: Sequence[int]) -> Transfer:
 def _settings(one: Round) -> dict[str, Any]:
     """What two measurements must agree on to be compared."""
     inputs = one.inputs("measure")
-    return {name: inputs.get(name) for name in ("settings", "files", "rule")}
+    return {name: inputs.get(name) for name in ("settings", "files", "rule", "counting")}
 
 
 def _summary(one: Round, judged: Sequence[Judgment], first: dict[str, AttemptTotals]) -> RoundSummary:

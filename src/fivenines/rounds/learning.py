@@ -37,13 +37,14 @@ _RATES = (
 @dataclass(frozen=True)
 class Taught:
     """What a classifier learns in a round. ``must_reject``: indices of confirmed finds that fail, which stand there
-    several times. ``finds`` of all rounds.
+    several times. ``finds`` of all rounds. The first ``replayed`` snippets are those of training.
     """
 
     snippets: list[Snippet]
     answers: list[Judgment]
     must_reject: list[int]
     finds: list[Judgment]
+    replayed: int
 
 
 def learn(one: Round, step: Step) -> None:
@@ -52,12 +53,14 @@ def learn(one: Round, step: Step) -> None:
     """
     settings, material = one.work.task.rounds, training_material(one.work, one.work.task.seed)
     taught = _taught(one, material)
-    odd = corrupted(taught.snippets, round(settings.odd * len(taught.snippets)), rng_of(one, "odd"))
+    replayed = taught.snippets[: taught.replayed]
+    odd = corrupted(replayed, round(settings.odd * len(replayed)), rng_of(one, "odd"))
     augmented = _augmented(one)
     learner = _trained(one, taught, odd + augmented, step.path / "learner")
     mean = averaged([*_earlier(one), learner])
     result = _insist(one, mean, taught, material, step.path / "model")
     mean.save(step.path / "model")
+    learner.save(step.path / "learner")  # last: until then a killed round takes up the checkpoint of its end
     remaining = _different(taught.snippets, result.remaining)
     step.write_jsonl("not-rejected.jsonl", (_text(taught.snippets[i]) for i in remaining))
     step.write_metrics(_learnt(result, taught) | {"odd": len(odd), "augmented": len(augmented)})
@@ -65,8 +68,9 @@ def learn(one: Round, step: Step) -> None:
 
 def _augmented(one: Round) -> list[Snippet]:
     """What the families made of failing texts in the rounds whose trainings the average is of."""
-    files = [Round(one.work, k).path("attack") / AUGMENTED for k in range(_first(one), one.number + 1)]
-    rows = [row for file in files if file.is_file() for _, row in read_jsonl(file)]
+    before = [Round(one.work, k).path("attack") / AUGMENTED for k in range(_first(one), one.number)]
+    files = [file for file in before if file.is_file()]  # rounds of earlier versions have none
+    rows = [row for file in [*files, one.path("attack") / AUGMENTED] for _, row in read_jsonl(file)]
     return list(dict.fromkeys(Snippet(row["prompt"], row["completion"]) for row in rows))
 
 
@@ -84,7 +88,7 @@ def _taught(one: Round, material: Material) -> Taught:
                 must_reject.append(len(snippets))
             snippets.append(snippet)
             answers.append(judgment)
-    return Taught(snippets, answers, must_reject, [judgment for _, judgment in finds])
+    return Taught(snippets, answers, must_reject, [judgment for _, judgment in finds], len(kept))
 
 
 def _trained(one: Round, taught: Taught, unjudged: Sequence[Snippet], folder: Path) -> Classifier:
@@ -98,7 +102,6 @@ def _trained(one: Round, taught: Taught, unjudged: Sequence[Snippet], folder: Pa
         folder=folder,
         progress=one.work.progress,
     )
-    learner.save(folder)
     return learner
 
 

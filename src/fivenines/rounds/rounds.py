@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from fivenines.attacks.trial import COUNTING
 from fivenines.errors import ConfigError, DataError, sentence
 from fivenines.pipeline.labelling import Waiting, missing
 from fivenines.pipeline.workspace import ATTACK, ATTACK_MEASURE, CALIBRATE, TRAIN, UNFILTERED, Workspace
@@ -93,7 +94,8 @@ def _prepare(one: Round, done: RoundsDone, say: Callable[[str], None]) -> bool:
         "settings": task.digest("attack", "rounds.matched", "rounds.augment"),
         "files": attack_files(task),
     }
-    _take(one.step("attack", attacking), attack, one, done, say)
+    attacked = one.step("attack", attacking)
+    _take(attacked, attack, one, done, say)
     queue_finds(one)
     if (waiting := missing(work, ATTACK)) is not None:
         done.waiting.append(waiting)
@@ -104,6 +106,7 @@ def _prepare(one: Round, done: RoundsDone, say: Callable[[str], None]) -> bool:
         "settings": task.digest(*(f"rounds.{name}" for name in LEARNING), "classifier.training"),
         "target": [task.digest("threshold"), work.store.said(CALIBRATE)],
         "finds": work.store.said(ATTACK),
+        "attack": attacked,  # what was edited unjudged
     }
     _take(one.step("classifier", learning), learn, one, done, say)
     choosing = {
@@ -123,6 +126,7 @@ def _measure_inputs(one: Round) -> Mapping[str, Any]:
         ),
         "files": attack_files(task),
         "families": task.digest("attack.families", "attack.held_out"),
+        "counting": COUNTING,
         "rule": task.digest("labels.rule"),
         "labels": [work.store.said(purpose) for purpose in (UNFILTERED, CALIBRATE, TRAIN)],
     }

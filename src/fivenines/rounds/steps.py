@@ -11,6 +11,7 @@ from fivenines.attacks.attack import Attack
 from fivenines.attacks.goal import Budget
 from fivenines.attacks.logbook import run_logged
 from fivenines.attacks.words import words_changed
+from fivenines.files import read_jsonl, write_jsonl_atomic
 from fivenines.pipeline.labelling import queue_snippets
 from fivenines.pipeline.learning import load_threshold
 from fivenines.pipeline.material import calibration_material, threshold_by, training_material
@@ -84,31 +85,45 @@ def attack(one: Round, step: Step) -> None:
     counted["harmless"] = _edit_harmless(
         one, step, attacks_of(arsenal.twin(Answer.OK), found, classifier), harmless, found
     )
-    more = _augment(one, attacks_of(arsenal, found, classifier), failing, found)
+    more = _augment(one, step, attacks_of(arsenal, found, classifier), failing)
     step.write_jsonl(AUGMENTED, ({"prompt": text.prompt, "completion": text.completion} for text in more))
     step.write_metrics({**counted, "augmented": len(more)})
 
 
 def _augment(
-    one: Round,
-    attacks: Mapping[str, Attack],
-    failing: Sequence[Snippet],
-    found: Mapping[str, Sequence[Attempt]],
+    one: Round, step: Step, attacks: Mapping[str, Attack], failing: Sequence[Snippet]
 ) -> list[Snippet]:
-    """Failing texts edited by as many words as the finds of each family that edits, whatever the classifier says."""
-    editing = [family for family in found if family not in DRAWING]
+    """Failing texts edited by each family that edits, by as many words as its finds, whatever the classifier says. What
+    a family made is kept as it ends.
+    """
+    lengths = {family: _last_lengths(one, family) for family in attacks if family not in DRAWING}
+    editing = [family for family, known in lengths.items() if known]
     wanted = round(one.work.task.rounds.augment * len(failing) / max(len(editing), 1))
     texts: list[Snippet] = []
     for family in editing if wanted else ():
-        texts += augmented(
-            attacks[family],
-            some(failing, len(failing), rng_of(one, f"augment {family}")),
-            _lengths(found[family]),
-            wanted=wanted,
-            budget=Budget(one.work.task.attack.queries),
-            seed=seed_of(one, f"augment {family}"),
-        )
+        kept = step.file(f"augmented-{family}.jsonl")
+        if not kept.is_file():
+            made = augmented(
+                attacks[family],
+                some(failing, len(failing), rng_of(one, f"augment {family}")),
+                lengths[family],
+                wanted=wanted,
+                budget=Budget(one.work.task.attack.queries),
+                seed=seed_of(one, f"augment {family}"),
+            )
+            write_jsonl_atomic(
+                kept, ({"prompt": text.prompt, "completion": text.completion} for text in made)
+            )
+        texts += [Snippet(row["prompt"], row["completion"]) for _, row in read_jsonl(kept)]
     return texts
+
+
+def _last_lengths(one: Round, family: str) -> list[int]:
+    """By how many words its finds were changed, in the last round in which it found any; none where it never did."""
+    for number in range(one.number, 0, -1):
+        if found := _lengths(Round(one.work, number).attempts("attack", family)):
+            return found
+    return []
 
 
 def _lengths(attempts: Sequence[Attempt]) -> list[int]:

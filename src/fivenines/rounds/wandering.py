@@ -19,6 +19,7 @@ from fivenines.records import Attempt, Snippet
 
 __all__ = ["augmented", "wander"]
 
+_NEW = 0.05  # of a turn's texts must be new for another turn
 _DONE = 0.5  # a score below it ends the wandering
 
 
@@ -56,7 +57,8 @@ def augmented(
     seed: int,
 ) -> list[Snippet]:
     """``wanted`` different edits of ``texts``, as :func:`wander` makes them, each text again and again in turn. Fewer
-    where a whole turn brings nothing new. The constraints of the attack decide alone whether an edit keeps the label.
+    where a whole turn brings hardly anything new. The constraints of the attack alone decide whether an edit keeps the
+    label.
     """
     found: dict[Snippet, None] = {}
     turn, more = seed, bool(lengths)
@@ -66,7 +68,7 @@ def augmented(
             if len(found) < wanted:
                 tried = attack.run(_far(text, lengths, turn), [text], budget=budget, seed=turn)
                 found |= {one.best: None for one in tried if one.fooled and one.best is not None}
-        turn, more = turn + 1, len(found) > before
+        turn, more = turn + 1, len(found) - before > _NEW * len(texts)
     return list(found)
 
 

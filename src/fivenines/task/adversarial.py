@@ -58,14 +58,14 @@ class Rounds(Section):
     It learns from ``replay`` of the judged training snippets (all that fail), all finds of all rounds, each of which
     counts ``weight`` times, and as many harmless texts edited alike as ``matched`` says for each find. Nobody judges
     two more kinds, which it is taught to reject: ``odd`` texts made odd for each of the snippets, and for each that
-    fails ``augment`` edits by the families, whose constraints must keep the label. It is trained for ``epochs``, as the
-    classifier was but for ``learning_rate``, from the weights of the round before or of the first classifier
-    (``start``).
+    fails ``augment`` edits by the families, whose constraints must keep the label; those of the last ``average`` rounds
+    are learnt together. It is trained for ``epochs``, as the classifier was but for ``learning_rate``, from the weights
+    of the round before or of the first classifier (``start``).
 
     The classifier of the round, which is deployed and which the next round attacks, has the mean of the weights that
     the last ``average`` rounds trained. Then finds that it does not reject at the threshold count more and more, in
-    ``passes`` gentle passes at most. Measured on ``measure_starts`` other failing texts with ``measure_queries`` each,
-    by all families; 0 leaves that out.
+    ``passes`` gentle passes at most, and where those do not do in as many at the full learning rate. Measured on
+    ``measure_starts`` other failing texts with ``measure_queries`` each, by all families; 0 leaves that out.
     """
 
     replay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
