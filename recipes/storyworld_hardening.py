@@ -279,8 +279,8 @@ def table(content: dict[str, Any]) -> str:
         f"{content['date']}, {content['machine']}. `{content['command']}`",
         "",
         f"{content['rounds']} rounds of {len(FAMILIES) - 1} families and {content['starts']} starts each; "
-        f"{content['adversarial']:,} confirmed finds learnt, and in the last round {content['augmented']:,} more failing "
-        "texts that the families edited without a classifier and that storyworld's truth still calls failures.",
+        f"{content['adversarial']:,} confirmed finds learnt, and in the last round {content['augmented']:,} more "
+        "failing texts that the families edited without a classifier and that storyworld's truth still calls failures.",
         "",
         "| family | in training | queries per confirmed success, before | after | ratio | interval for unlike texts |",
         "|---|---|---|---|---|---|",
