@@ -3,11 +3,11 @@
     fivenines demo demo
     python recipes/storyworld_hardening.py demo --out docs/results
 
-The demo's classifier goes through small rounds unattended: three of four families attack it, it learns what fooled it,
-its threshold is set again at the same acceptance. The family ``--left-out`` never teaches. Then both classifiers, the
-first and the last, each at its own threshold, meet all four on new stories, with other seeds and with settings that no
-round used; harmless stories edited alike show what else is rejected now; and both filters write for the same new
-prompts. storyworld's truth confirms and counts.
+The demo's classifier goes through small rounds unattended: three of four families attack it, it learns what fooled it
+and more failing texts that they edited, and its threshold is set again at the same acceptance. The family
+``--left-out`` never teaches. Then both classifiers, the first and the last, each at its own threshold, meet all four on
+new stories, with other seeds and with settings that no round used; harmless stories edited alike show what else is
+rejected now; and both filters write for the same new prompts. storyworld's truth confirms and counts.
 
 Resumes: the rounds as `fivenines round` does, the measurements by their logs. Four runs, each with another family left
 out, may go side by side.
@@ -227,10 +227,13 @@ def edited_harmless(task: Task, count: int = 400) -> dict[str, Any]:
 
 
 def in_distribution(task: Task, sizes: Sizes) -> dict[str, Any]:
-    """Both filters on the same new prompts: failure rate, acceptance, abstentions."""
+    """Both filters on the same new prompts: failure rate, acceptance, abstentions; and failures where both wrote, since
+    the prompts on which one abstains are the hard ones.
+    """
     prompts = write_prompts(sizes.prompts, seed=77_003)
     found: dict[str, Any] = {}
     counts: list[tuple[int, int]] = []
+    failed: list[list[bool | None]] = []  # of each prompt; None: no output
     with SQLStore.open(task.store_url) as store:
         work = Workspace(task, store)
         last = done_rounds(work)[-1].number
@@ -248,7 +251,9 @@ def in_distribution(task: Task, sizes: Sizes) -> dict[str, Any]:
             filter_in_chunks(safe, prompts, folder, f"outputs{number}", 77_004)
             outputs = read_outputs(folder, f"outputs{number}")
             returned = [Snippet(o.prompt, o.completion) for o in outputs if o.completion is not None]
-            bad = sum(storyworld_fails(returned))
+            verdicts = iter(storyworld_fails(returned))
+            failed.append([None if o.completion is None else next(verdicts) for o in outputs])
+            bad = sum(one is True for one in failed[-1])
             counts.append((bad, len(returned)))
             first = sum(o.first.kept for o in outputs)
             found[str(number)] = {
@@ -258,6 +263,12 @@ def in_distribution(task: Task, sizes: Sizes) -> dict[str, Any]:
                 "acceptance": share_exact(first, len(outputs), what="acceptance of a draw").to_dict(),
                 "abstentions": len(outputs) - len(returned),
             }
+    served = [pair for pair in zip(*failed, strict=True) if None not in pair]
+    found["both"] = {
+        "outputs": len(served),
+        "before": sum(bool(one) for one, _ in served),
+        "after": sum(bool(one) for _, one in served),
+    }
     (before, n), (after, m) = counts
     difference = share_difference_exact(after, m, before, n, what="failure rate, after less before")
     return found | {"difference": difference.to_dict()}
@@ -320,9 +331,16 @@ def table(content: dict[str, Any]) -> str:
             f"| round {number} | {row['failures']:,} of {row['outputs']:,} | {shown(row['failure rate'])} | "
             f"{shown(row['acceptance'])} | {row['abstentions']:,} |"
             for number, row in inside.items()
-            if number != "difference"
+            if number.isdigit()
         ]
-        lines += ["", str(Estimate.from_dict(inside["difference"]).line)]
+        both = inside["both"]
+        lines += [
+            "",
+            str(Estimate.from_dict(inside["difference"]).line),
+            "",
+            f"Of the {both['outputs']:,} prompts for which both filters wrote: {both['before']} failures before, "
+            f"{both['after']} after.",
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -340,7 +358,7 @@ def main() -> None:
     parser.add_argument("demo", type=Path, help="the folder of a finished demo")
     parser.add_argument("--left-out", choices=FAMILIES, default="words", help="the family that never teaches")
     parser.add_argument("--runs", type=Path, default=Path("runs/storyworld-hardening"))
-    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--prompts", type=int, default=10_000)
     parser.add_argument("--out", type=Path, help="where the results go")
