@@ -70,8 +70,8 @@ class Round:
         return Classifier.load(self.path("classifier") / "model")
 
     def learner(self) -> Classifier:
-        """The classifier that its training ended with, which the next round's goes on from: the same, unless the one
-        of the round is its average with those of earlier rounds.
+        """The classifier that its training ended with, which the next round's goes on from: not yet averaged with those
+        of earlier rounds, nor taught what it accepted. In round 0, and in rounds of earlier versions, the same one.
         """
         folder = self.path("classifier") / "learner"
         return Classifier.load(folder) if folder.is_dir() else self.classifier()

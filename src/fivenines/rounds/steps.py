@@ -11,11 +11,11 @@ from fivenines.attacks.attack import Attack
 from fivenines.attacks.goal import Budget
 from fivenines.attacks.logbook import run_logged
 from fivenines.attacks.words import words_changed
-from fivenines.files import read_jsonl, write_jsonl_atomic
+from fivenines.data import write_snippets
 from fivenines.pipeline.labelling import queue_snippets
 from fivenines.pipeline.learning import load_threshold
 from fivenines.pipeline.material import calibration_material, threshold_by, training_material
-from fivenines.pipeline.workspace import ATTACK
+from fivenines.pipeline.workspace import ATTACK, read_snippets_of
 from fivenines.records import Answer, Attempt, Snippet
 from fivenines.rounds.choosing import PROMPTS, rng_of, seed_of, some, starts_of, with_answer
 from fivenines.rounds.families import DRAWING, arsenal_of, attacks_of, goal_of
@@ -86,7 +86,7 @@ def attack(one: Round, step: Step) -> None:
         one, step, attacks_of(arsenal.twin(Answer.OK), found, classifier), harmless, found
     )
     more = _augment(one, step, attacks_of(arsenal, found, classifier), failing)
-    step.write_jsonl(AUGMENTED, ({"prompt": text.prompt, "completion": text.completion} for text in more))
+    write_snippets(step.file(AUGMENTED), more)
     step.write_metrics({**counted, "augmented": len(more)})
 
 
@@ -111,10 +111,8 @@ def _augment(
                 budget=Budget(one.work.task.attack.queries),
                 seed=seed_of(one, f"augment {family}"),
             )
-            write_jsonl_atomic(
-                kept, ({"prompt": text.prompt, "completion": text.completion} for text in made)
-            )
-        texts += [Snippet(row["prompt"], row["completion"]) for _, row in read_jsonl(kept)]
+            write_snippets(kept, made)
+        texts += read_snippets_of(step, kept.stem)
     return texts
 
 
