@@ -38,6 +38,7 @@ LAYERS = {
     "report": 3,
     "pipeline": 4,
     "rounds": 4,
+    "conditional": 4,
     "demo": 4,
     "cli": 5,
 }

@@ -59,13 +59,15 @@ T = TypeVar("T")
 class Card:
     """What fivenines knows of a model beyond its weights: kind, settings, calibration, where it came from.
 
-    ``kind`` is "classifier" or "language model"; ``settings`` are the fields of its config.
+    ``kind`` is "classifier" or "language model"; ``settings`` are the fields of its config; ``tags``: the scheme that a
+    language model learnt, if any.
     """
 
     kind: str
     settings: dict[str, Any] = field(default_factory=dict)
     calibration: dict[str, Any] | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
+    tags: dict[str, Any] | None = None
     format: int = FORMAT
 
 

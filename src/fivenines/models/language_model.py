@@ -294,13 +294,12 @@ class LanguageModel:
 
     # -- keeping
 
-    def save(self, folder: str | Path) -> None:
-        """A plain transformers folder and ``fivenines.json``. Removes a training checkpoint that stands
-        there.
+    def save(self, folder: str | Path, *, tags: dict[str, Any] | None = None) -> None:
+        """A plain transformers folder and ``fivenines.json``, with a scheme of ``tags`` in it where there is one.
 
-        Raises ResourceError when the disk is full.
+        Removes a training checkpoint that stands there. Raises ResourceError when the disk is full.
         """
-        card = Card(KIND, asdict(self.sampling), provenance=self.provenance)
+        card = Card(KIND, asdict(self.sampling), provenance=self.provenance, tags=tags)
         save_folder(Path(folder), self.model, self.tokenizer, card)
         remove_checkpoint(Path(folder))
 
