@@ -1,1 +1,1 @@
-"""Tags: control tokens that mark spans of text as showing a behavior or not. Learnt, then banned, boosted or watched."""
+"""Tags: control tokens that mark spans of text as showing a behavior or not; learnt, then banned, boosted, watched."""

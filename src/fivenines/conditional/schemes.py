@@ -32,7 +32,7 @@ Insertion = tuple[int, str]  # before text[offset:], this tag
 
 @dataclass(frozen=True)
 class Banded:
-    """Each span of ``scorer`` gets the tag of its band: ``tags[k]`` for scores above ``edges[k - 1]`` up to ``edges[k]``.
+    """Each span of ``scorer`` gets the tag of its band: ``tags[k]`` above ``edges[k - 1]`` and up to ``edges[k]``.
 
     ``tags`` from the best band to the worst, one more than ``edges``; "" leaves a band untagged. Bands from
     ``bad_from`` on are bad. ``drop``: the share of spans that go without their tag, so that the model also learns to
@@ -297,9 +297,9 @@ class Scheme:
         if tagged >= self.share:
             return []
         found: list[tuple[int, int, int, str]] = []
-        for number, rule in enumerate(self.rules):
+        for place_of_rule, rule in enumerate(self.rules):
             for offset, tag in rule.insertions(marked, rng):
-                found.append((offset, _rank(rule, tag), number, tag))
+                found.append((offset, _rank(rule, tag), place_of_rule, tag))
         found.sort(key=lambda each: each[:3])
         if late < self.untagged_start:
             first = bisect_right([each[0] for each in found], int(place * len(marked.text)))

@@ -33,12 +33,11 @@ def add_tags(
             raise ModelError(sentence(f"tag {tag}", "must not be a token of the tokenizer yet", "one", then))
     before = len(tokenizer)
     tokenizer.add_special_tokens({"extra_special_tokens": [*_extra(tokenizer), *scheme.tags]})
-    rows = int(model.get_input_embeddings().weight.shape[0])  # type: ignore[no-untyped-call]
-    if len(tokenizer) > rows:
+    if len(tokenizer) > int(_table(model).weight.shape[0]):
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     found = tag_ids(tokenizer, scheme.tags)
     generator = torch.Generator().manual_seed(seed)
-    tables: list[Any] = [model.get_input_embeddings()]  # type: ignore[no-untyped-call]
+    tables = [_table(model)]
     head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     if head is not None and head.weight is not tables[0].weight:
         tables.append(head)
@@ -49,6 +48,11 @@ def add_tags(
                 noise = torch.randn(mean.shape, generator=generator).to(mean)
                 table.weight[token] = mean + _NOISE * noise
     return found
+
+
+def _table(model: PreTrainedModel) -> Any:
+    """The word embeddings."""
+    return model.get_input_embeddings()
 
 
 def _extra(tokenizer: PreTrainedTokenizerBase) -> list[str]:
