@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,18 +18,24 @@ SCHEME = Scheme((Banded("injury"), Inline("deceit", "<|lie|>")))
 SMALL = LanguageModelConfig(layers=1, width=16, heads=2, context=32, vocabulary=300)
 
 
+def table(language: LanguageModel, *, out: bool = False) -> torch.Tensor:
+    model: Any = language.model
+    weight: torch.Tensor = (model.get_output_embeddings() if out else model.get_input_embeddings()).weight
+    return weight
+
+
 def test_new_rows_lie_near_the_mean_of_the_old_ones() -> None:
     language = LanguageModel.create(TEXTS, SMALL)
-    before = language.model.get_input_embeddings().weight.detach().clone()  # type: ignore[operator, union-attr]
+    before = table(language).detach().clone()
     tagged = TaggedModel.extend(language, SCHEME, seed=1)
-    after = language.model.get_input_embeddings().weight.detach()  # type: ignore[operator, union-attr]
+    after = table(language).detach()
     assert list(tagged.tags) == ["<|good|>", "<|bad|>", "<|lie|>"]
     assert sorted(tagged.tags.values()) == list(range(len(before), len(before) + 3))
     assert torch.equal(after[: len(before)], before)
     moved = after[len(before) :] - before.mean(dim=0)
     assert 0.005 < float(moved.std()) < 0.02
     again = TaggedModel.extend(LanguageModel.create(TEXTS, SMALL), SCHEME, seed=1)
-    assert torch.equal(again.language.model.get_input_embeddings().weight, after)  # type: ignore[operator, union-attr]
+    assert torch.equal(table(again.language), after)
 
 
 def test_heads_that_are_not_tied_get_rows_too() -> None:
@@ -45,7 +52,7 @@ def test_heads_that_are_not_tied_get_rows_too() -> None:
     )
     language.model = GPT2LMHeadModel(config)
     tagged = TaggedModel.extend(language, SCHEME)
-    head = language.model.get_output_embeddings().weight.detach()
+    head = table(language, out=True).detach()
     rows = head[sorted(tagged.tags.values())]
     assert torch.allclose(rows, head[: len(head) - 3].mean(dim=0).expand_as(rows), atol=0.06)
 
