@@ -105,7 +105,7 @@ def test_a_block_longer_than_the_context() -> None:
         ({"width": 30, "heads": 4}, "width must be an even multiple of heads"),
         ({"architecture": "rnn"}, "architecture must be one of gpt2, llama, gpt_neox, got rnn"),
         ({"layers": 0}, "layers must be an integer of at least 1, got 0"),
-        ({"tokenizer": "letters"}, "tokenizer must be bpe or word"),
+        ({"tokenizer": "letters"}, "tokenizer must be bpe, lines or word"),
         ({"dropout": 1.0}, "dropout must lie in"),
     ],
 )

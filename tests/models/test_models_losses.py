@@ -131,3 +131,27 @@ def test_a_batch_that_charges_nothing_costs_nothing() -> None:
     assert value.item() == 0
     assert logits.grad is not None
     assert not logits.grad.any()
+
+
+def test_float64_stays_float64() -> None:
+    """So that a loss can be held to a reference beyond the digits of float32."""
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(0, 3, (2, 5, 7)), rng.integers(0, 7, (2, 5))
+    weights = rng.random((2, 5))
+    labels[0, 2] = IGNORE
+    log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    terms, wanted = [], []
+    for row in range(2):
+        for place in range(1, 5):
+            if labels[row, place] != IGNORE:
+                terms.append(-log_p[row, place - 1, labels[row, place]])
+                wanted.append(weights[row, place])
+    given = torch.tensor(logits), torch.tensor(labels)
+    found = language_model_loss(*given, token_weights=torch.tensor(weights))
+    assert found.dtype == torch.float64
+    assert float(found) == pytest.approx(np.dot(terms, wanted) / sum(wanted), rel=1e-12)
+    counted = language_model_loss(*given, token_weights=torch.tensor(weights), by_count=True)
+    assert float(counted) == pytest.approx(np.dot(terms, wanted) / len(terms), rel=1e-12)
+    assert language_model_loss(given[0].bfloat16(), given[1]).dtype == torch.float32
+    loss = classification_loss(given[0][0], torch.tensor(rng.dirichlet(np.ones(7), 5)))
+    assert loss.dtype == torch.float64

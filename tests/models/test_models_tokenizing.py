@@ -1,5 +1,7 @@
 """Tokenizers give back the text they got, space for space."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,19 +15,34 @@ TEXTS = [
 ]
 WORDS = train_tokenizer(TEXTS, "word", 100, 64)
 BYTES = train_tokenizer(TEXTS, "bpe", 300, 64)
+CODE = "def f(x):\n    if x:\n        return 1\n\n\n    return  2  \n"
+LINES = train_tokenizer([CODE] * 3, "lines", 300, 64)
 
 
-@pytest.mark.parametrize("tokenizer", [WORDS, BYTES])
+@pytest.mark.parametrize("tokenizer", [WORDS, BYTES, LINES])
 @pytest.mark.parametrize("text", [*TEXTS, "Ana", "the lamp", "she left, (twice)."])
 def test_texts_come_back_as_they_were(tokenizer: object, text: str) -> None:
     assert tokenizer.decode(tokenizer(text)["input_ids"]) == text  # type: ignore[operator, attr-defined]
 
 
+@pytest.mark.parametrize("tokenizer", [BYTES, LINES])
 @settings(max_examples=50, deadline=None)
-@given(st.text(max_size=30))
-def test_bytes_give_back_any_text(text: str) -> None:
+@given(text=st.text(max_size=30) | st.text("\n\r\t a(", max_size=30))
+def test_bytes_give_back_any_text(tokenizer: Any, text: str) -> None:
     if END not in text:
-        assert BYTES.decode(BYTES(text)["input_ids"]) == text
+        assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+
+
+@given(text=st.text("\n\r\t ab(", max_size=40))
+def test_no_token_goes_on_after_the_end_of_a_line(text: str) -> None:
+    for token in LINES(text)["input_ids"]:
+        assert "\n" not in LINES.decode([token])[:-1]
+
+
+def test_blanks_of_a_line_are_learnt_as_one_token() -> None:
+    tokens = LINES.convert_ids_to_tokens(LINES(CODE)["input_ids"])
+    assert "ĠĠĠĠĠĠĠ" in tokens  # before " return"
+    assert train_tokenizer([CODE], "lines", 300, 64).get_vocab() == LINES.get_vocab()
 
 
 def test_a_word_is_one_token_wherever_it_stands() -> None:

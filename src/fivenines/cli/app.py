@@ -7,7 +7,7 @@ import sys
 import typer
 
 import fivenines
-from fivenines.cli import labels, masked, plan, rounds, samples, tasks
+from fivenines.cli import labels, masked, plan, pretrain, rounds, samples, tagged, tagging, tasks
 from fivenines.errors import FiveninesError, UserError
 
 __all__ = ["app", "main"]
@@ -41,6 +41,9 @@ tasks.register(app)
 rounds.register(app)
 samples.register(app)
 masked.register(app)
+tagging.register(app)
+pretrain.register(app)
+tagged.register(app)
 plan.register(app)
 app.add_typer(labels.app, name="label")
 

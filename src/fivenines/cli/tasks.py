@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
     app.command(rich_help_panel=build)(init)
     app.command(rich_help_panel=build)(run)
     app.command(rich_help_panel=build)(status)
-    for command in (train_generator, train_classifier, threshold, score, generate, evaluate, report):
+    for command in (train_generator, train_classifier, threshold, score, evaluate, report):
         app.command(rich_help_panel=inspect)(command)
 
 

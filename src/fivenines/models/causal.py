@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from fivenines.errors import ConfigError, DataError, sentence
@@ -17,7 +17,7 @@ from fivenines.models.devices import isolated
 from fivenines.models.losses import IGNORE
 from fivenines.models.tokenizing import TokenizerKind
 
-__all__ = ["LanguageModelConfig", "block_batches", "make_causal_model", "pack"]
+__all__ = ["LanguageModelConfig", "block_batches", "block_bounds", "make_causal_model", "pack"]
 
 _TYPES = {"gpt2": "gpt2", "llama": "llama", "gpt_neox": "gpt_neox"}
 
@@ -52,8 +52,8 @@ class LanguageModelConfig:
         if self.width % self.heads or (self.width // self.heads) % 2:
             must = f"must be an even multiple of heads ({self.heads})"
             raise ConfigError(sentence("width", must, self.width))
-        if self.tokenizer not in ("bpe", "word"):
-            raise ConfigError(sentence("tokenizer", "must be bpe or word", self.tokenizer))
+        if self.tokenizer not in ("bpe", "lines", "word"):
+            raise ConfigError(sentence("tokenizer", "must be bpe, lines or word", self.tokenizer))
         if not 0 <= self.dropout < 1:
             raise ConfigError(sentence("dropout", "must lie in [0, 1)", self.dropout))
 
@@ -95,38 +95,51 @@ def make_causal_model(config: LanguageModelConfig, tokenizer: PreTrainedTokenize
     return model
 
 
+def block_bounds(lengths: ArrayLike, block: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """How documents of so many tokens (with their ends) that stand one after another are cut into blocks.
+
+    (starts, sizes), both (blocks,): block i is ``flat[starts[i] : starts[i] + sizes[i]]``, of any column of the tokens.
+    A document that fits into a block is never cut, and the first one begins at position 0, as prompts do. A longer
+    one is cut into blocks, and others follow its rest.
+    """
+    starts: list[NDArray[np.int64]] = []
+    begin = rest = 0  # of the block that is being filled: where it starts, what it holds
+    for length in np.asarray(lengths, dtype=np.int64).tolist():
+        if rest and rest + length > block:
+            starts.append(np.array([begin], dtype=np.int64))
+            begin, rest = begin + rest, 0
+        rest += length
+        whole = max(0, rest - 1) // block * block  # what is left then holds a token at least
+        if whole:
+            starts.append(np.arange(begin, begin + whole, block, dtype=np.int64))
+            begin, rest = begin + whole, rest - whole
+    if rest:
+        starts.append(np.array([begin], dtype=np.int64))
+    found = np.concatenate(starts) if starts else np.zeros(0, dtype=np.int64)
+    return found, np.diff(found, append=begin + rest)
+
+
 def pack(
     documents: Sequence[Sequence[int]], block: int, end: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Documents, each with ``end`` after it, in blocks: (inputs, labels), both (blocks, block).
 
-    A document that fits into a block is never cut, and the first one begins at position 0, as prompts do.
-    A longer one is cut into blocks, and others follow its rest. What is left of a block is filled with
-    ``end`` and not charged.
+    They are cut as :func:`block_bounds` says. What is left of a block is filled with ``end`` and not charged.
 
     :raises DataError: when there is nothing to predict.
     """
-    blocks: list[list[int]] = []
-    rest: list[int] = []
-    for document in documents:
-        if not len(document):
-            continue
-        tokens = [*document, end]
-        if rest and len(rest) + len(tokens) > block:
-            blocks.append(rest)
-            rest = []
-        rest.extend(tokens)
-        whole = (len(rest) - 1) // block * block  # what is left then holds a token at least
-        blocks.extend(rest[i : i + block] for i in range(0, whole, block))
-        rest = rest[whole:]
-    if rest:
-        blocks.append(rest)
-    if not blocks:
+    kept = [document for document in documents if len(document)]
+    if not kept:
         raise DataError(sentence("texts", "must hold words", "none"))
-    inputs = np.full((len(blocks), block), end, dtype=np.int64)
-    labels = np.full((len(blocks), block), IGNORE, dtype=np.int64)
-    for row, tokens in enumerate(blocks):
-        inputs[row, : len(tokens)] = labels[row, : len(tokens)] = tokens
+    lengths = np.array([len(document) + 1 for document in kept], dtype=np.int64)
+    flat = np.fromiter(
+        (token for document in kept for token in (*document, end)), dtype=np.int64, count=int(lengths.sum())
+    )
+    starts, sizes = block_bounds(lengths, block)
+    inputs = np.full((len(starts), block), end, dtype=np.int64)
+    labels = np.full((len(starts), block), IGNORE, dtype=np.int64)
+    for row, (start, size) in enumerate(zip(starts.tolist(), sizes.tolist(), strict=True)):
+        inputs[row, :size] = labels[row, :size] = flat[start : start + size]
     return inputs, labels
 
 

@@ -55,18 +55,21 @@ class ContinuationEncoder(PairEncoder):
         return out
 
 
-def continued(tokenizer: PreTrainedTokenizerBase, snippets: Sequence[Snippet]) -> list[tuple[list[int], int]]:
+def continued(
+    tokenizer: PreTrainedTokenizerBase, snippets: Sequence[Snippet], *, literal: bool = False
+) -> list[tuple[list[int], int]]:
     """The tokens of each snippet as one text, and how many of them are the prompt's.
 
-    Where the tokenizer joins prompt and completion over their border, the joint token is the completion's.
+    Where the tokenizer joins prompt and completion over their border, the joint token is the completion's. ``literal``:
+    what spells a special token is plain text.
     """
     prompts = [snippet.prompt.rstrip() for snippet in snippets]
     completions = [snippet.completion.strip() for snippet in snippets]
     texts = [" ".join(filter(None, pair)) for pair in zip(prompts, completions, strict=True)]
     different = list(dict.fromkeys(prompts))
-    before = dict(zip(different, _token_ids(tokenizer, different), strict=True))
+    before = dict(zip(different, _token_ids(tokenizer, different, literal), strict=True))
     out = []
-    for prompt, ids in zip(prompts, _token_ids(tokenizer, texts), strict=True):
+    for prompt, ids in zip(prompts, _token_ids(tokenizer, texts, literal), strict=True):
         alone = before[prompt]
         shared = min(len(alone), len(ids))
         while alone[:shared] != ids[:shared]:
@@ -75,13 +78,16 @@ def continued(tokenizer: PreTrainedTokenizerBase, snippets: Sequence[Snippet]) -
     return out
 
 
-def _token_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+def _token_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str], literal: bool) -> list[list[int]]:
     """The tokens of each text, special ones included."""
     backend: Any = getattr(tokenizer, "backend_tokenizer", None)
     if not texts:
         return []
     if backend is None:
-        return [list(ids) for ids in tokenizer(texts, verbose=False)["input_ids"]]
+        settings = {"split_special_tokens": True} if literal else {}
+        return [list(ids) for ids in tokenizer(texts, verbose=False, **settings)["input_ids"]]
     backend.no_truncation()
     backend.no_padding()
+    # the wrapper leaves it as the last call wanted it
+    backend.encode_special_tokens = literal or bool(getattr(tokenizer, "split_special_tokens", False))
     return [list(encoding.ids) for encoding in backend.encode_batch(texts)]  # far faster than the wrapper

@@ -35,11 +35,13 @@ class _Layer(DynamicLayer):  # type: ignore[no-untyped-call]
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        """Write the states of one new token per row, (n, heads, 1, width); return all that may be seen."""
-        n, first, last = key_states.shape[0], self.owner.first, self.owner.length
-        self.block_keys[:n, :, last] = key_states[:, :, 0]
-        self.block_values[:n, :, last] = value_states[:, :, 0]
-        return self.block_keys[:n, :, first : last + 1], self.block_values[:n, :, first : last + 1]
+        """Write the states of q new tokens per row, (n, heads, q, width); return all that may be seen."""
+        first, last = self.owner.first, self.owner.length
+        end = last + key_states.shape[2]
+        rows = slice(key_states.shape[0]) if self.owner.part is None else self.owner.part
+        self.block_keys[rows, :, last:end] = key_states
+        self.block_values[rows, :, last:end] = value_states
+        return self.block_keys[rows, :, first:end], self.block_values[rows, :, first:end]
 
     def get_seq_length(self) -> int:
         return self.owner.length - self.owner.first
@@ -62,6 +64,7 @@ class KVRows(Cache):
         self.length = 0  # slots [0, length) are in use
         self.first = 0  # no row starts before this slot
         self.count = 0  # rows [0, count) are in use
+        self.part: slice | None = None  # the rows that are read now; None: the first ones
         self.start: NDArray[np.int64] = np.zeros(rows, dtype=np.int64)
         super().__init__(layers=[_Layer(self, index) for index in range(layers)])
 
@@ -91,9 +94,9 @@ class KVRows(Cache):
         self.count = count
         self.first = int(self.start[:count].min()) if count else 0
 
-    def make_room(self, longest: int) -> None:
-        """Shift everything to the left when the last slot is in use; ``longest`` as for ``join``."""
-        if self.length < self.slots:
+    def make_room(self, longest: int, new: int = 1) -> None:
+        """Shift everything to the left when ``new`` slots are not free; ``longest`` as for ``join``."""
+        if self.length + new <= self.slots:
             return
         shift = min(self.first, self.length - longest)
         used = self.block[:, :, : self.count, :, self.first : self.length]
@@ -110,6 +113,18 @@ class KVRows(Cache):
         slots = np.arange(self.first, self.length + 1)
         return torch.from_numpy(slots >= start[:, None])[:, None, None, :].to(self.block.device)
 
+    def visible_apart(self, rows: slice, new: int) -> Tensor:
+        """Which slots each of ``new`` tokens of a row sees when each follows the row alone, (n, 1, new, slots)."""
+        slots = np.arange(self.first, self.length)
+        before = slots >= self.start[: self.count][rows][:, None, None]  # (n, 1, slots)
+        shape = (len(before), new, len(slots))
+        seen = np.concatenate([np.broadcast_to(before, shape), _eye(len(before), new)], axis=-1)
+        return torch.from_numpy(seen[:, None]).to(self.block.device)
+
     def positions(self) -> Tensor:
         """The position of the next token in each row, (count, 1)."""
         return torch.from_numpy(self.length - self.start[: self.count, None]).to(self.block.device)
+
+
+def _eye(rows: int, size: int) -> NDArray[np.bool_]:
+    return np.broadcast_to(np.eye(size, dtype=np.bool_), (rows, size, size))

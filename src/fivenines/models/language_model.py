@@ -144,19 +144,23 @@ class LanguageModel:
             validate = lambda model: -self.nats_per_word(held_out, block=block)  # noqa: E731
         self._sampler = None  # it remembers prompts as the old weights read them
         with training_attention(self.model):
-            self.result = train(
+            result = train(
                 self.model, source, _loss, training, validate=validate, folder=folder, progress=progress
             )
-        summary = {k: v for k, v in self.result.to_dict().items() if k not in ("losses", "seconds")}
+        self.learnt(result, training, texts=len(texts), tokens=int((labels != IGNORE).sum()))
+        return self
+
+    def learnt(self, result: TrainingResult, training: TrainingConfig, **what: Any) -> None:
+        """Take note of a training of ``model``: how it went, and ``what`` was learnt, go into the provenance."""
+        self.result, self._sampler = result, None
+        summary = {k: v for k, v in result.to_dict().items() if k not in ("losses", "seconds")}
+        versions = {"python": platform.python_version(), "torch": torch.__version__}
         self.provenance = self.provenance | {
-            "texts": len(texts),
-            "tokens": int((labels != IGNORE).sum()),
+            **what,
             "training": asdict(training),
             "result": summary,
-            "versions": {"python": platform.python_version(), "torch": torch.__version__}
-            | {"transformers": transformers.__version__},
+            "versions": versions | {"transformers": transformers.__version__},
         }
-        return self
 
     def _packed(self, texts: Sequence[str], block: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         end = self.tokenizer.eos_token_id

@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from fivenines.errors import ConfigError, DataError, sentence
-from fivenines.models.decoding import Ids, make_decoder
+from fivenines.models.decoding import Decoder, Ids, make_decoder
 from fivenines.models.prefix_cache import Prefix, PrefixCache
+from fivenines.models.steering import Steering
 from fivenines.models.stopping import Stop, StopRule
-from fivenines.models.token_choice import choose_tokens, uniforms
+from fivenines.models.token_choice import choose_with_mass, uniforms
 
 __all__ = ["Sampler", "SamplingConfig", "Written", "output_size"]
 
@@ -89,18 +90,30 @@ class _Row:
 class Sampler:
     """Draws completions from one model. ``model`` stays as it is; after training it, make a new sampler.
 
+    :param opening: tokens that stand behind every prompt, before what is drawn; they survive the cut to the context.
+    :param literal: what spells a special token in a prompt is plain text, not that token.
     :raises ConfigError: when ``max_new_tokens`` leaves no room for a prompt.
     """
 
     def __init__(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: SamplingConfig
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        config: SamplingConfig,
+        *,
+        opening: Ids = (),
+        literal: bool = False,
     ) -> None:
         self.model, self.tokenizer, self.config = model, tokenizer, config
+        self.opening = opening
         context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         self.context = int(context) if context else _UNLIMITED
-        if self.context <= config.max_new_tokens:
+        self.room = self.context - config.max_new_tokens - len(opening)  # tokens of a prompt
+        if self.room < 1:
             must = f"must be below the model's context of {self.context} tokens"
+            must += f" less the {len(opening)} put behind a prompt" if opening else ""
             raise ConfigError(sentence("max_new_tokens", must, config.max_new_tokens))
+        self._tokenizing = {"split_special_tokens": True} if literal else {}
         self.rule = StopRule(
             tokenizer,
             config.stop,
@@ -108,18 +121,25 @@ class Sampler:
             _eos_tokens(model, tokenizer),
         )
         self.prefixes = PrefixCache(int(config.prefix_cache_mb * 2**20))
-        self.decoder = make_decoder(model, self.context)
+        self.decoder: Decoder = make_decoder(model, self.context)
         self.encode = lru_cache(maxsize=2**16)(self._encode)
 
-    def _encode(self, prompt: str) -> Ids:
-        """The tokens of a prompt; of one too long for the context the right end, with room to complete it.
+    def _encode(self, prompt: str | Ids) -> Ids:
+        """The tokens of a prompt, as :meth:`read_prompt`; of one too long for the context the right end, with room to
+        complete it. ``opening`` comes behind them.
+        """
+        ids = self.read_prompt(prompt) if isinstance(prompt, str) else prompt
+        return (*ids[-self.room :], *self.opening)
+
+    def read_prompt(self, prompt: str) -> Ids:
+        """The tokens of a prompt.
 
         Trailing space is dropped, since a completion begins with its own. An empty prompt is the
         start-of-text (or end-of-text) token.
 
         :raises DataError: for an empty prompt, when the tokenizer has neither.
         """
-        ids = list(self.tokenizer(prompt.rstrip())["input_ids"])
+        ids = self.tokenizer(prompt.rstrip(), **self._tokenizing)["input_ids"]
         if not ids:
             start = self.tokenizer.bos_token_id
             start = self.tokenizer.eos_token_id if start is None else start
@@ -127,17 +147,31 @@ class Sampler:
                 then = "The tokenizer has no start-of-text token to begin from."
                 raise DataError(sentence("prompt", "must not be empty", repr(prompt), then))
             ids = [start]
-        return tuple(ids[-(self.context - self.config.max_new_tokens) :])
+        return tuple(ids)
 
     def sample(self, prompts: Sequence[str], seed: int) -> list[str]:
         """One completion per prompt; see :class:`~fivenines.models.protocols.GeneratorLike`."""
         return [completion.text for completion in self.write(prompts, seed)]
 
     @torch.inference_mode()
-    def write(self, prompts: Sequence[str], seed: int) -> list[Written]:
-        """As :meth:`sample`, with every token that was drawn."""
+    def write(
+        self,
+        prompts: Sequence[str | Ids],
+        seed: int,
+        *,
+        steering: Steering | None = None,
+        streams: Sequence[int] | None = None,
+    ) -> list[Written]:
+        """As :meth:`sample`, with every token that was drawn. A prompt may be tokens already.
+
+        ``steering`` moves or reads the logits; ``streams``: which random numbers each prompt draws with, at least 0
+        and below 2^64; None: those of its place in the list.
+        """
         encoded = [self.encode(prompt) for prompt in prompts]
-        found: dict[int, Written] = dict(_Run(self, encoded, seed).texts()) if encoded else {}
+        if not encoded:
+            return []
+        places = range(len(encoded)) if streams is None else streams
+        found = dict(_Run(self, encoded, seed, places, steering).texts())
         return [found[draw] for draw in range(len(encoded))]
 
     def clear(self) -> None:
@@ -163,10 +197,17 @@ def _eos_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> l
 class _Run:
     """One call of ``sample``: what waits, and what is in the batch."""
 
-    def __init__(self, sampler: Sampler, encoded: Sequence[Ids], seed: int) -> None:
+    def __init__(
+        self,
+        sampler: Sampler,
+        encoded: Sequence[Ids],
+        seed: int,
+        streams: Sequence[int],
+        steering: Steering | None,
+    ) -> None:
         self.sampler, self.config, self.rule = sampler, sampler.config, sampler.rule
         self.decoder = sampler.decoder
-        self.seed = seed
+        self.seed, self.streams, self.steering = seed, streams, steering
         draws: dict[Ids, list[int]] = {}
         for draw, ids in enumerate(encoded):
             draws.setdefault(ids, []).append(draw)
@@ -199,9 +240,11 @@ class _Run:
             if not self.waiting and not self._read():
                 break
             draw, prefix = self.waiting.popleft()
-            chances = uniforms(self.seed, draw, self.config.max_new_tokens)
+            chances = uniforms(self.seed, self.streams[draw], self.config.max_new_tokens)
             self.rows.append(_Row(draw, chances.tolist(), [], _FAR))
             self.decoder.join(prefix)
+            if self.steering is not None:
+                self.steering.join(draw, prefix)
             joined.append(prefix.logits)
         return torch.stack(joined) if joined else None
 
@@ -219,13 +262,18 @@ class _Run:
 
     def _choose(self, logits: torch.Tensor) -> torch.Tensor:
         chance = [row.chances[len(row.tokens)] for row in self.rows]
-        return choose_tokens(
+        if self.steering is not None:
+            logits = self.steering.steer(self.rows, logits)
+        tokens, mass = choose_with_mass(
             logits,
             torch.tensor(chance, dtype=torch.float64, device=logits.device),
             temperature=self.config.temperature,
             top_k=self.config.top_k,
             top_p=self.config.top_p,
         )
+        if self.steering is not None:
+            self.steering.chose(self.rows, tokens, mass)
+        return tokens
 
     def _append(self, tokens: torch.Tensor) -> dict[int, tuple[int, Written]]:
         """Add one token to each row; by row, the (draw, completion) of those that end."""

@@ -13,7 +13,11 @@ from torch import Tensor
 
 from fivenines.errors import ModelError, sentence
 
-__all__ = ["choose_tokens", "token_weights", "uniforms"]
+__all__ = ["Mass", "choose_tokens", "choose_with_mass", "token_weights", "uniforms"]
+
+Mass = tuple[
+    Tensor, Tensor
+]  # top (n, 1) float32 and total (n, 1) float64: sum of exp(logits) = total exp(top)
 
 _CHUNK = 256  # columns summed at once, see _invert
 _FIRST_LOOK = 256  # how many of the likeliest tokens top-p looks at before it sorts more
@@ -40,6 +44,16 @@ def choose_tokens(
 
     :raises ModelError: for logits that are NaN, infinite or all minus infinity.
     """
+    return choose_with_mass(logits, chance, temperature=temperature, top_k=top_k, top_p=top_p)[0]
+
+
+def choose_with_mass(
+    logits: Tensor, chance: Tensor, *, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0
+) -> tuple[Tensor, Mass | None]:
+    """As :func:`choose_tokens`, and what the softmax of ``logits`` divides by, where the choice came by it.
+
+    That is at temperature 1 with all tokens in; else None.
+    """
     logits = logits.float()
     top = logits.amax(dim=-1, keepdim=True)  # (n, 1); NaN if any is NaN
     if not bool(torch.isfinite(top).all()):
@@ -48,9 +62,11 @@ def choose_tokens(
             sentence("the logits of the language model", "must be finite", bad, "Are the weights sound?")
         )
     if temperature == 0.0:
-        return logits.argmax(dim=-1)
+        return logits.argmax(dim=-1), None
     weights = token_weights(logits - top, temperature=temperature, top_k=top_k, top_p=top_p)
-    return _invert(weights, chance)
+    tokens, total = _invert(weights, chance)
+    plain = temperature == 1.0 and not top_k and top_p == 1.0
+    return tokens, (top, total) if plain else None
 
 
 def token_weights(logits: Tensor, *, temperature: float, top_k: int, top_p: float) -> Tensor:
@@ -83,8 +99,8 @@ def _nucleus_floor(weights: Tensor, top_p: float) -> Tensor:
     return ranked.gather(-1, last)
 
 
-def _invert(weights: Tensor, chance: Tensor) -> Tensor:
-    """The first token whose cumulated weight exceeds ``chance`` of the whole; (n,).
+def _invert(weights: Tensor, chance: Tensor) -> tuple[Tensor, Tensor]:
+    """The first token whose cumulated weight exceeds ``chance`` of the whole, (n,), and the whole, (n, 1).
 
     Cumulated in float64, since float32 would distort rare tokens. In two stages, chunk and then token within
     it, because sums run many times as fast as cumulated sums and a vocabulary may hold 50,000 tokens or more.
@@ -100,7 +116,7 @@ def _invert(weights: Tensor, chance: Tensor) -> Tensor:
     before = cumulated.gather(-1, (chunk - 1).clamp(min=0)) * (chunk > 0)
     inside = folded.gather(1, chunk.unsqueeze(-1).expand(n, 1, _CHUNK)).squeeze(1)  # (n, _CHUNK)
     token = _first_above(inside.cumsum(dim=-1, dtype=torch.float64), target - before)
-    return (chunk * _CHUNK + token).squeeze(-1)
+    return (chunk * _CHUNK + token).squeeze(-1), cumulated[:, -1:]
 
 
 def _first_above(cumulated: Tensor, target: Tensor) -> Tensor:

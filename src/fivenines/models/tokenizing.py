@@ -1,6 +1,7 @@
 """Tokenizers for language models from scratch. decode(encode(text)) == text, space for space.
 
 "bpe"   byte pairs on bytes (as GPT-2): open text, nothing is unknown
+"lines" as bpe, but no token goes on after the end of a line: for code, where a tag stands before a line's first blanks
 "word"  one token per word and per punctuation mark: closed vocabularies; words not seen become <unk>
 """
 
@@ -16,7 +17,7 @@ from fivenines.errors import ConfigError, DataError, sentence
 
 __all__ = ["END", "TokenizerKind", "train_tokenizer"]
 
-TokenizerKind = Literal["bpe", "word"]
+TokenizerKind = Literal["bpe", "lines", "word"]
 END = "<|endoftext|>"  # between documents, and fills up batches
 _UNKNOWN = "<unk>"
 
@@ -30,7 +31,7 @@ def train_tokenizer(
 
     :raises DataError: when there is no word in the texts.
     """
-    tokenizer, trainer = _bytes(vocabulary) if kind == "bpe" else _words(vocabulary)
+    tokenizer, trainer = _words(vocabulary) if kind == "word" else _bytes(vocabulary, lines=kind == "lines")
     seen = False
 
     def told() -> Iterable[str]:
@@ -56,13 +57,18 @@ def train_tokenizer(
     return wrapped
 
 
-def _bytes(vocabulary: int) -> tuple[Tokenizer, Any]:
+def _bytes(vocabulary: int, *, lines: bool) -> tuple[Tokenizer, Any]:
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     if vocabulary <= len(alphabet):
         must = f"must exceed {len(alphabet)}, the bytes and the end-of-text token"
         raise ConfigError(sentence("vocabulary", must, vocabulary))
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    pieces: Any = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    if lines:
+        pieces = pre_tokenizers.Sequence(
+            [pre_tokenizers.Split("\n", behavior="merged_with_previous"), pieces]
+        )
+    tokenizer.pre_tokenizer = pieces
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary, special_tokens=[END], initial_alphabet=alphabet, show_progress=False

@@ -1,0 +1,221 @@
+"""Segment by segment: what a scorer rejects is thrown away and written anew; after too many failures one goes back.
+
+Rejection of whole texts costs ever more the longer they are; here a bad sentence costs a sentence. What is returned has
+no segment that scored above the limit, and none that could not be scored. It is not a draw from the model given that
+the whole text passes: each segment is drawn given that it passes alone. What passed is read on as the tokens that were
+written, with their tags and blanks: code keeps its indentation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fivenines.conditional.decoding import TaggedGenerator, TaggedText, speller
+from fivenines.conditional.schemes import Labelled
+from fivenines.conditional.watching import Unit
+from fivenines.errors import ConfigError, ScoringError, sentence
+from fivenines.models.decoding import Ids
+from fivenines.models.protocols import ScorerLike
+from fivenines.models.stopping import Stop
+from fivenines.records import Snippet
+from fivenines.stats.checks import number
+
+__all__ = ["BacktrackedText", "Backtracking", "BacktrackingGenerator", "TextScore", "watched_risk"]
+
+TextScore = Callable[[TaggedText], float]  # from the readings of a segment; NaN: cannot be scored
+_STOPS: dict[Unit, Stop] = {"sentence": "sentence", "line": "newline"}
+
+
+@dataclass(frozen=True)
+class Backtracking:
+    """How to write in segments. Checked when made; raises ConfigError.
+
+    A segment passes with a score of at most ``limit``. ``segments``: at most, in a text; ``tries``: of one segment,
+    before the one before it is thrown away too; ``budget``: segments drawn for a text, all in all. ``abstain``: give
+    nothing when the budget is spent, rather than what passed so far.
+    """
+
+    limit: float
+    unit: Unit = "sentence"
+    segments: int = 8
+    tries: int = 4
+    budget: int = 64
+    abstain: bool = False
+
+    def __post_init__(self) -> None:
+        if not np.isfinite(number(self.limit, "limit")):
+            raise ConfigError(sentence("limit", "must be finite", self.limit))
+        if self.unit not in _STOPS:
+            raise ConfigError(sentence("unit", "must be sentence or line", self.unit))
+        for name in ("segments", "tries", "budget"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ConfigError(sentence(name, "must be an integer of at least 1", value))
+
+
+@dataclass(frozen=True)
+class BacktrackedText:
+    """``text``: the segments as they were written, None where it abstains; ``scores[i]`` of ``segments[i]``, all within
+    the limit, each segment without the blanks around it.
+
+    ``drawn``: segments in all. ``complete``: False when the budget was spent before the text came to its end.
+    """
+
+    text: str | None
+    segments: tuple[str, ...]
+    scores: tuple[float, ...]
+    drawn: int
+    complete: bool
+
+
+@dataclass(slots=True)
+class _Work:
+    """A text in the making."""
+
+    prompt: str
+    place: int
+    read: Ids  # the tokens of the prompt
+    segments: list[TaggedText] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    failures: int = 0  # at this place
+    drawn: int = 0
+    done: bool = False
+    complete: bool = False
+
+
+class BacktrackingGenerator:
+    """Writes with a tagged generator under a scorer; a ``GeneratorLike``, which gives "" where it abstains.
+
+    ``scorer``: gives each segment a number, by its snippet (what stands before it as the prompt), or by its readings
+    (:func:`watched_risk`). The same (prompt, seed, place in the list) gives the same text whatever the batch, as far as
+    the scorer does.
+    """
+
+    def __init__(
+        self, generator: TaggedGenerator, scorer: ScorerLike | TextScore, settings: Backtracking
+    ) -> None:
+        self.scorer, self.settings = scorer, settings
+        self.generator = generator.with_sampling(stop=_STOPS[settings.unit])
+        labels = {
+            tag for rule in generator.model.scheme.rules if isinstance(rule, Labelled) for tag in rule.tags
+        }
+        force = tuple(tag for tag in generator.policy.force if tag not in labels)
+        self.going_on = self.generator.with_policy(
+            replace(generator.policy, force=force)
+        )  # a document's tag stands once
+
+    def sample(self, prompts: Sequence[str], *, seed: int) -> list[str]:
+        """One text per prompt; see ``GeneratorLike``."""
+        return [each.text or "" for each in self.write(prompts, seed=seed)]
+
+    def forget(self) -> None:
+        """As :meth:`TaggedGenerator.forget`."""
+        self.generator.forget()
+        self.going_on.forget()
+
+    def write(self, prompts: Sequence[str], *, seed: int) -> list[BacktrackedText]:
+        """As :meth:`sample`, with the scores, what it took, and whether the text came to its end.
+
+        Raises ScoringError for a scorer that does not give a number for each snippet.
+        """
+        encode = self.generator.sampler.read_prompt
+        works = [_Work(prompt, place, encode(prompt)) for place, prompt in enumerate(prompts)]
+        turn = 0
+        while open_ := [work for work in works if not work.done]:
+            entropy = np.random.SeedSequence([seed, turn]).generate_state(1, np.uint64)[0]
+            drawn = self._drawn(open_, int(entropy) >> 1)
+            scores = self._scores(open_, drawn)
+            for work, text, score in zip(open_, drawn, scores.tolist(), strict=True):
+                self._judge(work, text, score)
+            turn += 1
+        return [self._result(work) for work in works]
+
+    def _drawn(self, works: Sequence[_Work], seed: int) -> list[TaggedText]:
+        """The next segment of each."""
+        found: dict[int, TaggedText] = {}
+        for generator, begun in ((self.generator, False), (self.going_on, True)):
+            group = [work for work in works if bool(work.segments) == begun]
+            texts = generator.write(
+                [self._tokens(work) for work in group],
+                seed=seed,
+                watch=not isinstance(self.scorer, ScorerLike),
+                streams=[work.place for work in group],
+            )
+            found |= {work.place: text for work, text in zip(group, texts, strict=True)}
+        return [found[work.place] for work in works]
+
+    def _tokens(self, work: _Work) -> Ids:
+        """All that stands before the next segment, tags and blanks among it."""
+        return (*work.read, *(token for text in work.segments for token in (*text.forced, *text.kept)))
+
+    def _context(self, work: _Work) -> str:
+        """The same as text without tags: what a classifier reads as the prompt."""
+        written = self._spelled(work)
+        return work.prompt if not written.strip() else (work.prompt.rstrip() + written).strip()
+
+    def _spelled(self, work: _Work) -> str:
+        spell = work.segments[0].spell if work.segments else speller(self.generator.tokenizer)
+        before = spell(list(work.read))
+        return spell(list(self._tokens(work)))[len(before) :]
+
+    def _scores(self, works: Sequence[_Work], drawn: Sequence[TaggedText]) -> NDArray[np.float64]:
+        """NaN for an empty segment."""
+        out = np.full(len(drawn), np.nan)
+        filled = [i for i, text in enumerate(drawn) if text.text.strip()]
+        if not filled:
+            return out
+        if isinstance(self.scorer, ScorerLike):
+            snippets = [Snippet(self._context(works[i]), drawn[i].text) for i in filled]
+            found = np.asarray(self.scorer.scores(snippets), dtype=np.float64)
+        else:
+            found = np.array([self.scorer(drawn[i]) for i in filled], dtype=np.float64)
+        if found.shape != (len(filled),):
+            must = f"must give one number per snippet, shape {(len(filled),)}"
+            raise ScoringError(sentence("scorer", must, f"shape {found.shape}"))
+        out[filled] = found
+        return out
+
+    def _judge(self, work: _Work, drawn: TaggedText, score: float) -> None:
+        """Keep a segment that passed, or throw it away and see what is left to try."""
+        work.drawn += 1
+        if not drawn.text.strip() and work.segments and drawn.ended:
+            work.done = work.complete = True
+        elif score <= self.settings.limit:  # NaN is not
+            work.segments.append(drawn)
+            work.scores.append(score)
+            work.failures = 0
+            work.done = work.complete = drawn.ended or len(work.segments) == self.settings.segments
+        else:
+            work.failures += 1
+            if work.failures >= self.settings.tries:
+                work.failures = 0
+                del work.segments[-1:], work.scores[-1:]
+        work.done = work.done or work.drawn == self.settings.budget
+
+    def _result(self, work: _Work) -> BacktrackedText:
+        if not work.complete and (self.settings.abstain or not work.segments):
+            return BacktrackedText(None, (), (), work.drawn, False)
+        segments = tuple(text.text for text in work.segments)
+        return BacktrackedText(
+            self._spelled(work).strip(), segments, tuple(work.scores), work.drawn, work.complete
+        )
+
+
+def watched_risk(bad: Sequence[str]) -> TextScore:
+    """The model's own doubt as a scorer: the highest P(a tag of ``bad`` comes next) from the segment's first token on.
+
+    What was read before the segment does not count: writing it anew would not change it.
+    """
+
+    def score(drawn: TaggedText) -> float:
+        columns = [drawn.tags.index(tag) for tag in bad]
+        if drawn.readings is None:
+            return float("nan")
+        read = drawn.readings[len(drawn.forced) + 1 :, columns].sum(axis=1, dtype=np.float64)
+        return float(read.max()) if len(read) else float("nan")
+
+    return score

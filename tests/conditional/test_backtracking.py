@@ -1,0 +1,208 @@
+"""Segment by segment: nothing over the limit leaves, and nothing that could not be scored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from fivenines.conditional.backtracking import Backtracking, BacktrackingGenerator, watched_risk
+from fivenines.conditional.decoding import TaggedGenerator
+from fivenines.conditional.marks import MarkedText, Marks
+from fivenines.conditional.model import TaggedModel
+from fivenines.conditional.objectives import Conditional
+from fivenines.conditional.policy import TagPolicy
+from fivenines.conditional.risk import LikelihoodRatio
+from fivenines.conditional.schemes import Banded, Labelled, Scheme
+from fivenines.conditional.training import Arm, fit_tagged
+from fivenines.errors import ConfigError, ScoringError
+from fivenines.models.language_model import LanguageModelConfig, SamplingConfig
+from fivenines.models.protocols import GeneratorLike
+from fivenines.models.stopping import Stop
+from fivenines.models.training_config import TrainingConfig
+from fivenines.records import Snippet
+from small_tagged import BAD, is_cruel, tagged_model
+
+PROMPTS = ["Then Ann sang.", "Then Bob fell. Then Mara bled.", "Then Mara smiled."] * 5
+
+
+class Cruelty:
+    """The truth as a scorer; ``odd`` of them cannot be scored."""
+
+    def __init__(self, odd: str = "") -> None:
+        self.odd = odd
+        self.seen: list[Snippet] = []
+
+    def scores(self, snippets: Sequence[Snippet]) -> NDArray[np.float64]:
+        self.seen += snippets
+        found = [
+            np.nan if self.odd and self.odd in s.completion else float(is_cruel(s.completion))
+            for s in snippets
+        ]
+        return np.array(found)
+
+
+@pytest.fixture(scope="module")
+def model() -> TaggedModel:
+    return tagged_model()
+
+
+def free(model: TaggedModel, **changes: Any) -> TaggedGenerator:
+    """Writes whatever it likes."""
+    return TaggedGenerator(model, TagPolicy(), sampling=SamplingConfig(max_new_tokens=12, **changes))
+
+
+@pytest.mark.parametrize("abstain", [False, True])
+@pytest.mark.parametrize("budget", [1, 3, 30])
+@pytest.mark.parametrize("odd", ["", "Ann"])
+def test_nothing_over_the_limit_is_returned(model: TaggedModel, abstain: bool, budget: int, odd: str) -> None:
+    settings = Backtracking(0.5, segments=3, tries=2, budget=budget, abstain=abstain)
+    scorer = Cruelty(odd)
+    found = BacktrackingGenerator(free(model), scorer, settings).write(PROMPTS, seed=0)
+    assert scorer.seen
+    spent = 0
+    for each in found:
+        assert each.drawn <= budget
+        assert all(score == 0.0 for score in each.scores)
+        assert len(each.scores) == len(each.segments) <= 3
+        assert not any(is_cruel(segment) or (odd and odd in segment) for segment in each.segments)
+        assert each.text is None or each.text == " ".join(each.segments)
+        if not each.complete:
+            spent += 1
+            assert each.drawn == budget
+            assert (each.text is None) is (abstain or not each.segments)
+    assert spent > 0 if budget < 30 else spent < len(found) / 2
+
+
+def test_it_goes_back(model: TaggedModel) -> None:
+    """A first segment after which nothing passes is thrown away again."""
+
+    class Stuck:
+        def scores(self, snippets: Sequence[Snippet]) -> NDArray[np.float64]:
+            return np.array([float(s.prompt.count("Bob") > 0) for s in snippets])
+
+    generator = BacktrackingGenerator(free(model), Stuck(), Backtracking(0.5, segments=2, tries=2, budget=60))
+    found = generator.write(["Then Ann sang."] * 20, seed=1)
+    done = [each for each in found if each.complete]
+    assert len(done) > 15
+    assert all("Bob" not in each.segments[0] for each in done if len(each.segments) == 2)
+    assert any(each.drawn > 4 for each in done)
+
+
+def test_what_stands_before_a_segment_is_its_prompt(model: TaggedModel) -> None:
+    scorer = Cruelty()
+    found = BacktrackingGenerator(free(model), scorer, Backtracking(0.5, segments=2)).write(
+        ["Then Ann sang. "], seed=3
+    )
+    segments = found[0].segments
+    asked = {(each.prompt, each.completion) for each in scorer.seen}
+    assert found[0].text == " ".join(segments)
+    assert ("Then Ann sang. ", segments[0]) in asked
+    if len(segments) > 1:
+        assert (f"Then Ann sang. {segments[0]}", segments[1]) in asked
+
+
+def test_the_same_seed_gives_the_same_texts_whatever_the_batch(model: TaggedModel) -> None:
+    settings = Backtracking(0.5, segments=3)
+
+    def written(rows: int, prompts: list[str]) -> list[str]:
+        generator = BacktrackingGenerator(free(model, batch_size=rows), Cruelty(), settings)
+        assert isinstance(generator, GeneratorLike)
+        return generator.sample(prompts, seed=7)
+
+    whole = written(64, PROMPTS)
+    assert written(2, PROMPTS) == whole
+    assert written(64, PROMPTS[:5]) == whole[:5]
+    assert BacktrackingGenerator(free(model), Cruelty(), settings).sample([], seed=0) == []
+
+
+def test_it_helps(model: TaggedModel) -> None:
+    prompts = ["Then Bob fell. Then Mara bled."] * 60
+    plain = free(model).sample(prompts, seed=0)
+    scored = BacktrackingGenerator(free(model), LikelihoodRatio(model), Backtracking(0.2, segments=1))
+    assert sum(map(is_cruel, scored.sample(prompts, seed=0))) < 0.2 * sum(map(is_cruel, plain))
+
+
+def test_the_models_own_doubt(model: TaggedModel) -> None:
+    score = watched_risk([BAD])
+    settings = Backtracking(0.4, segments=2, budget=40)
+    found = BacktrackingGenerator(free(model), score, settings).write(PROMPTS, seed=0)
+    assert any(each.complete for each in found)
+    for each in free(model).write(PROMPTS, seed=0):
+        assert each.readings is not None
+        if len(each.tokens) > 1:
+            assert score(each) == pytest.approx(each.readings[1:, 1].max())
+    assert np.isnan(score(free(model).write(["Then"], seed=0, watch=False)[0]))
+
+
+CODE = ["def f(x):\n    if x:\n        return 1\n\n\nclass A:\n    y = 2\n    z = 3\n"] * 4
+
+
+@pytest.fixture(scope="module")
+def coder() -> TaggedModel:
+    """Writes lines of code, with a tag before each."""
+    config = LanguageModelConfig(layers=2, width=32, heads=2, context=96, vocabulary=290, tokenizer="lines")
+    scheme = Scheme((Banded("style", drop=0.0), Labelled("kind", {"code": "<|code|>"}, drop=0.0)))
+    texts = []
+    for number, text in enumerate(CODE):
+        starts = [0, *(at + 1 for at, c in enumerate(text) if c == "\n")]
+        spans = tuple((low, high) for low, high in pairwise(starts) if text[low:high].strip())
+        marks = Marks("style", "1", spans, (0.0,) * len(spans))
+        texts.append(MarkedText(text, str(number), (marks,), {"kind": "code"}))
+    model = TaggedModel.create(CODE, scheme, config, SamplingConfig(max_new_tokens=30, temperature=0.3))
+    training = TrainingConfig(epochs=150, batch_size=4, learning_rate=5e-3, precision="float32")
+    fit_tagged(model, texts, Arm(Conditional(), training))
+    return model
+
+
+def test_lines_keep_their_blanks_and_tags(coder: TaggedModel) -> None:
+    prompts = ["def f(x):", "class A:", "def f(x):\n    if x:"] * 4
+    settings = Backtracking(0.5, unit="line", segments=4)
+    generator = BacktrackingGenerator(TaggedGenerator(coder), Cruelty(), settings)
+    found = generator.write(prompts, seed=0)
+    inside = 0
+    for prompt, each in zip(prompts, found, strict=True):
+        assert each.text is not None
+        assert [line.strip() for line in each.text.split("\n") if line.strip()] == list(each.segments)
+        inside += "\n        return 1" in f"{prompt}\n{each.text}" or "\n    z = 3" in each.text
+    assert inside > 6
+    assert coder.tags["<|code|>"] in generator.generator.forced
+    assert coder.tags["<|code|>"] not in generator.going_on.forced
+    generator.forget()
+
+
+@pytest.mark.parametrize("stop", ["newline", "sentence", "eos"])
+def test_what_is_kept_spells_the_text(coder: TaggedModel, stop: Stop) -> None:
+    generator = TaggedGenerator(coder, sampling=SamplingConfig(max_new_tokens=20, stop=stop))
+    for each in generator.write(["def f(x):", "class"] * 20, seed=1):
+        assert each.spell(list(each.kept)).strip() == each.text
+        assert each.kept == each.tokens[: len(each.kept)]
+        if stop == "newline" and not each.ended and len(each.tokens) < 20:
+            assert each.spell(list(each.kept)).endswith("\n")
+
+
+def test_a_scorer_of_the_wrong_shape(model: TaggedModel) -> None:
+    class Wrong:
+        def scores(self, snippets: Sequence[Snippet]) -> NDArray[np.float64]:
+            return np.zeros(1 + len(snippets))
+
+    with pytest.raises(ScoringError, match="scorer must give one number per snippet"):
+        BacktrackingGenerator(free(model), Wrong(), Backtracking(0.5)).sample(PROMPTS, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"limit": float("nan")}, "limit must be finite, got nan"),
+        ({"limit": 0.5, "unit": "word"}, "unit must be sentence or line, got word"),
+        ({"limit": 0.5, "tries": 0}, "tries must be an integer of at least 1, got 0"),
+        ({"limit": 0.5, "budget": True}, "budget must be an integer of at least 1, got True"),
+    ],
+)
+def test_settings_are_checked(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Backtracking(**settings)
