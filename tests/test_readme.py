@@ -17,6 +17,7 @@ import pytest
 from fivenines.files import read_jsonl, write_jsonl_atomic
 from fivenines.pipeline.workspace import Workspace, read_snippets_of
 from fivenines.store import SQLStore
+from fivenines.storyworld import write_corpus, write_prompts
 from fivenines.task import Task
 from small_task import answer_all, people_settings, write_task
 
@@ -33,7 +34,12 @@ def commands() -> list[str]:
 
 def test_commands_run_in_the_order_given(finished: Path, tmp_path: Path) -> None:
     hardening = ("attack", "round", "rounds", "understood")
-    always = ("init", "label", "status", "plan", "sample", "rate", *hardening)
+    tags = ("tag", "pretrain", "generate", "watch")
+    always = ("init", "label", "status", "plan", "sample", "rate", *hardening, *tags)
+    (scheme,) = re.findall(r"```toml\n(.*?)```", README, flags=re.DOTALL)
+    (tmp_path / "scheme.toml").write_text(scheme, encoding="utf-8")
+    (tmp_path / "prompts.txt").write_text("\n".join(write_prompts(3, 0)), encoding="utf-8")
+    write_jsonl_atomic(tmp_path / "stories.jsonl", ({"text": text} for text in write_corpus(60, 0)))
     expected = {name: {0} for name in always} | {"run": {0, 3}}
     write_jsonl_atomic(
         tmp_path / "scored.jsonl",
@@ -65,7 +71,7 @@ def test_commands_run_in_the_order_given(finished: Path, tmp_path: Path) -> None
             ]
             write_jsonl_atomic(tmp_path / "batch.jsonl", rows)
     before = ["init", "run", "label", "label", "run", "status", "plan", "plan", "sample", "rate"]
-    assert seen == [*before, *hardening]
+    assert seen == [*before, *hardening, *tags]
 
 
 def test_make_knows_the_two_commands() -> None:

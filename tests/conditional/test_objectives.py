@@ -110,6 +110,7 @@ def fast(objective: Objective, arrays: Arrays, scale: Scale | None = None) -> fl
 
 
 CASES: list[tuple[Objective, Term]] = [
+    (Conditional(7.0, above=0.3), lambda p, s, v: -(7.0 if s > 0.3 else 1.0) * math.log(p)),
     (Likelihood(), lambda p, s, v: -math.log(p)),
     (Conditional(), lambda p, s, v: -math.log(p)),
     (Filtering(0.5), lambda p, s, v: -math.log(p)),
