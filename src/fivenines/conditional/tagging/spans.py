@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from fivenines.conditional.marks import Span
+from fivenines.conditional.tagging.statements import statements
 from fivenines.data.windows import paragraphs, sentences
 from fivenines.errors import ConfigError, sentence
 
 __all__ = ["SpannedText", "Unit", "check_unit", "segments"]
 
-Unit = Literal["sentences", "lines", "document"]
+Unit = Literal["sentences", "lines", "statements", "document"]
 _LINE = re.compile(r"[^\r\n]+")
 
 
@@ -51,10 +52,14 @@ def segments(text: str, unit: Unit, *, language: str = "en") -> tuple[Span, ...]
     """The segments of a text.
 
     "sentences": by sentencex, without the blanks around them. "lines": with the blanks they begin with and without
-    their ends; a line of blanks is a segment, since style has rules for it, an empty one is none. "document": all.
-    A text of blanks alone has no sentences and is no document.
+    their ends; a line of blanks is a segment, since style has rules for it, an empty one is none. "statements": of
+    Python, with the blank lines before them; lines, where a text is no Python. "document": all. A text of blanks alone
+    has no sentences and is no document.
     """
-    if unit == "lines":
+    found = statements(text) if unit == "statements" else None
+    if found is not None:
+        return found
+    if unit in ("lines", "statements"):
         return tuple(match.span() for match in _LINE.finditer(text))
     if not text.strip():
         return ()
