@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from fivenines.conditional.backtracking import Backtracking, BacktrackingGenerator, watched_risk
-from fivenines.conditional.decoding import TaggedGenerator
+from fivenines.conditional.decoding import TaggedGenerator, TaggedText
 from fivenines.conditional.marks import MarkedText, Marks
 from fivenines.conditional.model import TaggedModel
 from fivenines.conditional.objectives import Conditional
@@ -19,6 +19,7 @@ from fivenines.conditional.policy import TagPolicy
 from fivenines.conditional.risk import LikelihoodRatio
 from fivenines.conditional.schemes import Banded, Labelled, Scheme
 from fivenines.conditional.training import Arm, fit_tagged
+from fivenines.conditional.watching import Unit
 from fivenines.errors import ConfigError, ScoringError
 from fivenines.models.language_model import LanguageModelConfig, SamplingConfig
 from fivenines.models.protocols import GeneratorLike
@@ -179,10 +180,48 @@ def test_lines_keep_their_blanks_and_tags(coder: TaggedModel) -> None:
 def test_what_is_kept_spells_the_text(coder: TaggedModel, stop: Stop) -> None:
     generator = TaggedGenerator(coder, sampling=SamplingConfig(max_new_tokens=20, stop=stop))
     for each in generator.write(["def f(x):", "class"] * 20, seed=1):
+        if each.kept is None:  # a token reached over the end, or broke off within a character
+            continue
         assert each.spell(list(each.kept)).strip() == each.text
         assert each.kept == each.tokens[: len(each.kept)]
         if stop == "newline" and not each.ended and len(each.tokens) < 20:
             assert each.spell(list(each.kept)).endswith("\n")
+
+
+def test_a_whole_text_is_what_was_scored() -> None:
+    """A model that writes junk: its tokens reach over ends of sentences and break within characters."""
+    texts = ["Yes. “No!” — 🩹 é.\r\nSo x].—No" * 3]
+    config = LanguageModelConfig(layers=1, width=16, heads=2, context=96, vocabulary=330, tokenizer="lines")
+    model = TaggedModel.create(texts, Scheme((Banded("harm"),)), config)
+    units: tuple[Unit, ...] = ("sentence", "line")
+    unexact = 0
+    for unit in units:
+        generator = BacktrackingGenerator(
+            TaggedGenerator(model, sampling=SamplingConfig(max_new_tokens=24)),
+            Cruelty(),
+            Backtracking(0.5, unit=unit, segments=3),
+        )
+        for each in generator.write(["Yes."] * 60, seed=2):
+            if each.text is not None:  # blanks aside, which belong to no segment
+                assert "".join(each.text.split()) == "".join(" ".join(each.segments).split())
+        drawn = generator.generator.write(["Yes."] * 60, seed=2)
+        unexact += sum(text.kept is None for text in drawn)
+    assert unexact > 0
+
+
+def test_other_ends_of_lines() -> None:
+    pieces = {1: " a = 1", 2: "\r", 3: "\n", 4: "Ki", 5: "", 6: "\r\nKi"}
+
+    def kept(*tokens: int) -> tuple[int, ...] | None:
+        return TaggedText(
+            "a = 1", tokens, (), (), None, False, lambda ids: "".join(pieces[i] for i in ids)
+        ).kept
+
+    assert kept(1, 2, 3, 4) == (1, 2, 3)
+    assert kept(1, 2, 4) == (1, 2)
+    assert kept(1, 5, 3, 4) == (1, 5, 3)
+    assert kept(1, 4) == kept(1, 6) == (1,)
+    assert kept(4, 1) is None
 
 
 def test_a_scorer_of_the_wrong_shape(model: TaggedModel) -> None:

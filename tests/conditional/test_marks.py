@@ -92,6 +92,10 @@ def test_who_has_not_read_a_text_is_named() -> None:
             {"text": "a", "marks": [{"scorer": "x", "version": "1", "spans": [[0, 9]], "scores": [0]}]},
             "line 3: spans by x in text line 3 must lie within the text of 1 characters",
         ),
+        (
+            {"text": "a", "marks": [{"scorer": "x", "version": "1", "spans": [[0, 1]], "scores": [10**400]}]},
+            "line 3 must have objects of scorer, version, spans and scores",
+        ),
     ],
 )
 def test_broken_rows_name_their_place(row: dict[str, Any], message: str) -> None:

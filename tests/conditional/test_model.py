@@ -11,7 +11,7 @@ import torch
 from fivenines.conditional.model import TaggedModel
 from fivenines.conditional.schemes import Banded, Inline, Scheme
 from fivenines.errors import ModelError
-from fivenines.models.language_model import LanguageModel, LanguageModelConfig
+from fivenines.models.language_model import LanguageModel, LanguageModelConfig, SamplingConfig
 
 TEXTS = ["Ann ran. Bob fell over the dog.", "Then came a dog. Ann slept."]
 SCHEME = Scheme((Banded("injury"), Inline("deceit", "<|lie|>")))
@@ -71,6 +71,14 @@ def test_a_folder_keeps_the_scheme(tmp_path: Path, architecture: str) -> None:
         LanguageModel.load(tmp_path / "model").tokenizer.convert_tokens_to_ids("<|lie|>")
         == tagged.tags["<|lie|>"]
     )
+
+
+def test_new_tags_are_seen_by_the_next_draw() -> None:
+    language = LanguageModel.create(TEXTS, SMALL, SamplingConfig(max_new_tokens=4))
+    before = language.sampler
+    assert language.sampler is before
+    TaggedModel.extend(language, SCHEME)
+    assert language.sampler is not before
 
 
 def test_a_plain_model_has_no_tags(tmp_path: Path) -> None:

@@ -15,14 +15,16 @@ import typer
 from typer.testing import CliRunner, Result
 
 from fivenines.cli.pretrain import register
+from fivenines.conditional.marks import MarkedText
 from fivenines.conditional.model import TaggedModel
 from fivenines.conditional.objectives import Conditional, Filtering, Likelihood, Unlikelihood
 from fivenines.conditional.pretraining import PretrainSettings, hold_out, pretrain, read_scheme
 from fivenines.conditional.schemes import Banded, Scheme
 from fivenines.conditional.training import Arm, First
-from fivenines.errors import ConfigError, DataError, NotEnoughDataError, UserError
+from fivenines.errors import ConfigError, DataError, LockedError, NotEnoughDataError, UserError
 from fivenines.files import write_jsonl_atomic
 from fivenines.models.language_model import LanguageModel
+from fivenines.store.lock import TaskLock
 from toy_corpus import CONFIG, SCHEME, TEXTS, training
 
 SHAPE = ["--layers", "1", "--width", "16", "--heads", "2", "--context", "48", "--tokenizer", "word"]
@@ -63,7 +65,7 @@ def test_from_the_command_line(files: Path) -> None:
     assert "Text held out, without tags: " in done.stdout
     model = TaggedModel.load(out)
     assert model.scheme == SCHEME
-    assert model.language.provenance["objective"] == {"kind": "conditional"}
+    assert model.language.provenance["objective"] == Conditional().to_dict()
     assert sorted(path.name for path in out.iterdir() if path.is_dir() or path.suffix == ".pt") == []
 
     again = asked(files / "corpus.jsonl", out, *SHAPE)
@@ -74,6 +76,7 @@ def test_from_the_command_line(files: Path) -> None:
 def test_every_objective_by_name(files: Path) -> None:
     asked_for: list[list[Any]] = [
         ["likelihood"],
+        ["conditional", "--emphasis", 5, "--above", 0.4, "--scheme", files / "scheme.toml"],
         ["filtering", "--threshold", 0.5, "--by", "max"],
         ["unlikelihood", "--threshold", 0.5, "--tagged", "--scheme", files / "scheme.toml"],
         ["reward_weighted", "--beta", 0.5, "--scorer", "toy"],
@@ -86,11 +89,15 @@ def test_every_objective_by_name(files: Path) -> None:
         done = asked(files / "corpus.jsonl", out, *SHAPE, *budget, *options)
         assert done.exit_code == 0, done.output
         assert f"Wrote {out}: 3 steps" in done.stdout
-        assert ("with good tags given" in done.stdout) == ("--tagged" in options)
+        assert ("with good tags given" in done.stdout) == (
+            "--tagged" in options or options[0] == "conditional"
+        )
         objective = LanguageModel.load(out).provenance["objective"]
         assert objective["kind"] == options[0]
         assert LanguageModel.load(out).provenance["training"]["decay"] == "cosine"
-        if "--scheme" in options:
+        if "--emphasis" in options:
+            assert (objective["emphasis"], objective["above"]) == (5.0, 0.4)
+        elif "--scheme" in options:
             assert objective["scorer"] == "toy"
 
 
@@ -132,6 +139,11 @@ def test_what_a_user_can_mend_is_said(files: Path) -> None:
         ([corpus, out, "--objective", "dpo"], "the kind of an objective must be one of"),
         ([corpus, out, "--objective", "filtering"], "objective filtering must have its own settings"),
         (
+            [corpus, out, "--objective", "likelihood", "--emphasis", 2],
+            "objective likelihood must have its own settings",
+        ),
+        ([corpus, out, "--emphasis", 0.5], "emphasis must be at least 1, got 0.5"),
+        (
             [corpus, out, "--objective", "likelihood", "--beta", 1],
             "objective likelihood must have its own settings",
         ),
@@ -149,6 +161,7 @@ def test_what_a_user_can_mend_is_said(files: Path) -> None:
         done = asked(*arguments, *SHAPE, "--quiet")
         assert isinstance(done.exception, UserError), (arguments, done.output)
         assert message in str(done.exception)
+        assert not (out / "start").exists()  # nothing is made that the next run would find
 
 
 def test_a_stopped_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,6 +190,71 @@ def test_a_stopped_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     another = replace(settings, arm=Arm(Conditional(), training(max_steps=9)))
     with pytest.raises(ConfigError, match="must be of the same data and settings"):
         pretrain(TEXTS, tmp_path / "other", another)
+
+
+def test_a_start_of_other_settings_or_texts_is_not_taken_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loss, out = Conditional.loss, tmp_path / "out"
+    monkeypatch.setattr(Conditional, "loss", stopped)
+    with pytest.raises(KeyboardInterrupt):  # before the first checkpoint
+        pretrain(TEXTS[:100], out, SETTINGS)
+    assert (out / "start").is_dir()
+    other = replace(SETTINGS, model=replace(CONFIG, seed=3))
+    with monkeypatch.context() as usual:
+        usual.setattr(Conditional, "loss", loss)
+        found = pretrain(TEXTS, out, other)
+        expected = pretrain(TEXTS, tmp_path / "calm", other)
+    assert found.fitted.result.losses == expected.fitted.result.losses
+    assert not (out / "start.json").exists()
+
+    out = tmp_path / "second"
+    monkeypatch.setattr(Conditional, "loss", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(TEXTS, out, SETTINGS)
+    assert (out / "checkpoint.pt").exists()
+    for texts, settings, what in (
+        (TEXTS, other, "model"),
+        (TEXTS[1:], SETTINGS, "texts"),
+        (TEXTS, replace(SETTINGS, model=tmp_path / "calm"), "model"),
+    ):
+        with pytest.raises(ConfigError, match=rf"must be this one, got another one \({what}\)\. Delete it"):
+            pretrain(texts, out, settings)
+
+
+def stopped(*arguments: Any) -> torch.Tensor:
+    raise KeyboardInterrupt
+
+
+def interrupted(self: Conditional, logits: torch.Tensor, *arguments: Any) -> torch.Tensor:
+    os.kill(os.getpid(), signal.SIGINT)
+    return logits.sum()
+
+
+def test_one_run_at_a_time_trains_in_a_folder(tmp_path: Path) -> None:
+    with TaskLock(tmp_path), pytest.raises(LockedError, match="must be used by one run at a time"):
+        pretrain(TEXTS, tmp_path, SETTINGS)
+    with TaskLock(tmp_path / "first"), pytest.raises(LockedError, match="first must be used by one run"):
+        pretrain(TEXTS, tmp_path / "out", replace(SETTINGS, first=First(tmp_path / "first")))
+
+
+def test_texts_held_out_need_no_marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bare = [MarkedText(text.text, text.id) for text in TEXTS[:5]]
+    for name, first in (("one", None), ("two", First(tmp_path / "first"))):
+        settings = replace(SETTINGS, first=first)
+        found = pretrain(TEXTS, tmp_path / name, settings, held_out=bare).held_out
+        expected = pretrain(TEXTS, tmp_path / f"{name} marked", settings, held_out=TEXTS[:5]).held_out
+        assert list(found) == ["good", "none"]
+        for given, nats in found.items():
+            assert nats.nats == pytest.approx(expected[given].nats)
+    monkeypatch.setattr(Conditional, "loss", stopped)
+    monkeypatch.setattr("fivenines.conditional.pretraining.nats_reader", refused)
+    with pytest.raises(DataError, match="not readable"):  # before the first step
+        pretrain(TEXTS, tmp_path / "three", SETTINGS, held_out=bare)
+
+
+def refused(*arguments: Any, **options: Any) -> None:
+    raise DataError("not readable")
 
 
 def test_costs_are_told_before(tmp_path: Path) -> None:

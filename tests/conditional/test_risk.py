@@ -80,7 +80,7 @@ def test_they_are_scorers(model: TaggedModel, kind: Any) -> None:
     mixed = scorer.scores([*odd, Snippet("Then Ann sang.", "Then Bob fell.")])
     alone = scorer.scores([Snippet("Then Ann sang.", "Then Bob fell.")])
     assert mixed[3] == pytest.approx(alone[0], abs=1e-5)
-    assert np.isnan(mixed[0]) == (kind is LikelihoodRatio)
+    assert np.isnan(mixed[0])
     assert np.isfinite(mixed[1])
     assert np.isnan(mixed[2])
     assert ((mixed[3:] >= 0) & (mixed[3:] <= 1)).all()
@@ -146,3 +146,11 @@ def test_long_texts_are_watched_in_pieces(model: TaggedModel) -> None:
         taken = [i for low, high, first in _pieces(tokens, 8) for i in range(low + first, high)]
         assert taken == list(range(tokens))
         assert all(high - low <= 8 and (low == 0 or first >= 4) for low, high, first in _pieces(tokens, 8))
+
+
+def test_the_place_of_a_rule_is_checked(model: TaggedModel) -> None:
+    for rule in (-1, 9):
+        with pytest.raises(
+            ConfigError, match=f"rule of TagRisk must be the place of one of 1 rules, from 0, got {rule}"
+        ):
+            TagRisk(model, rule)

@@ -166,6 +166,20 @@ def test_schemes_survive_json(share: float, late: float, seed: int) -> None:
             lambda: Labelled("x", {"a": "<a>"}, banned=("b",)),
             "banned must hold values that have a tag, got b",
         ),
+        (
+            lambda: Enclosed("x", "<a>", "<a>"),
+            "opening and closing must be two different tags, got '<a>' and '<a>'",
+        ),
+        (lambda: Enclosed("x", "", "<a>"), "opening and closing must be two different tags"),
+        (lambda: Inline("x", ""), "an inline tag must not be empty"),
+        (lambda: Banded("x", tags=("<a>", "<a>")), "a tag must not be good and bad at once, got <a>"),
+        (lambda: Labelled("x", ["a"]), "values must give a tag to each of its values"),  # type: ignore[arg-type]
+        (lambda: Scheme((Inline("x"),), seed=-1), "seed must be a whole number of at least 0, got -1"),
+        (lambda: Scheme.from_dict({"rules": [{"kind": ["x"]}]}), "the kind of a rule must be one of"),
+        (
+            lambda: Scheme.from_dict({"rules": [{"kind": "banded", "scorer": "x", "edges": ["a"]}]}),
+            "an edge must be a number",
+        ),
         (lambda: Scheme(()), "a scheme must have a rule, got none"),
         (lambda: Scheme((Inline("x", "a b"),)), "a tag must be without blanks, got 'a b'"),
         (

@@ -11,7 +11,7 @@ import torch
 from fivenines.conditional.marks import MarkedText, Marks
 from fivenines.conditional.model import TaggedModel
 from fivenines.conditional.schemes import Banded, Enclosed, Inline, Labelled, Scheme
-from fivenines.conditional.text_nats import Given, as_if_good, likelihood_of, text_nats, undropped
+from fivenines.conditional.text_nats import Given, as_if_good, likelihood_of, text_nats, undropped, with_spans
 from fivenines.errors import ConfigError, DataError
 from fivenines.models.language_model import LanguageModel
 from toy_corpus import GOOD, TEXTS, corpus, plain, tagged
@@ -124,6 +124,16 @@ def test_plain_strings_through_the_seam(model: TaggedModel) -> None:
     assert not np.allclose(whole.nats, found.nats)
     with pytest.raises(ConfigError, match="given for texts without marks must be good or none, got own"):
         likelihood_of(model, given="own")
+
+
+def test_spans_are_cut_where_there_are_none(model: TaggedModel) -> None:
+    assert with_spans(TEXTS[0], ["toy"]) is TEXTS[0]
+    bare = [MarkedText(text.text, text.id) for text in TEXTS[:4]]
+    bare[1] = bare[1].with_marks(Marks("toy", "1", (), ()))
+    cut = [with_spans(text, ["toy"]) for text in bare]
+    assert [text.marks[0].spans for text in cut] == [text.marks[0].spans for text in TEXTS[:4]]
+    found, expected = (text_nats(model, texts, given="good") for texts in (cut, TEXTS[:4]))
+    assert np.array_equal(found.nats, expected.nats)
 
 
 def test_blank_texts_cost_nothing(model: TaggedModel) -> None:

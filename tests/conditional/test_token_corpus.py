@@ -70,6 +70,41 @@ def test_a_span_without_score_is_read_and_not_charged() -> None:
         assert not np.isnan(found.scores).any()
 
 
+def test_likelihood_does_not_charge_what_could_not_be_scored_either() -> None:
+    unknown = corpus(1, unknown=1.0)[0].with_marks(
+        Marks("toy", "1", TEXTS[0].marks[0].spans, (None, 0.1, 0.9))
+    )
+    text = MarkedText(TEXTS[0].text, "one", unknown.marks)
+    first = text.text[slice(*text.marks[0].spans[0])]
+    bare, empty = (MarkedText(GOOD[0], "bare", marks) for marks in ((), (Marks("toy", "1", (), ()),)))
+    other = Marks("other", "1", ((0, len(text.text)),), (None,))
+    for model, texts, shown in (
+        (plain(), [text, bare, empty], first),
+        (plain(), [text.with_marks(other)], ""),  # nobody says whose scores count
+        (tagged(), [text.with_marks(other), bare], first),  # the scheme does
+    ):
+        language = model.language if isinstance(model, TaggedModel) else model
+        found = prepare(model, texts, Arm(Likelihood()))
+        assert str(language.tokenizer.decode(found.ids[~found.charged].tolist())).strip() == shown
+        assert not found.scores.any()
+    both = TaggedModel.extend(plain(), Scheme((*SCHEME.rules, Enclosed("other", "<lie>", "</lie>"))))
+    with pytest.raises(NotEnoughDataError, match="must hold tokens to learn from"):
+        prepare(both, [text.with_marks(other)], Arm(Likelihood()))
+
+
+def test_a_fingerprint_is_of_the_whole_corpus() -> None:
+    def of(texts: list[MarkedText], **arm: Any) -> str:
+        return prepare(plain(), texts, Arm(Unlikelihood(0.5), **arm)).fingerprint
+
+    last, (spans, scores) = TEXTS[-1], (TEXTS[-1].marks[0].spans, TEXTS[-1].marks[0].scores)
+    rescored = last.with_marks(Marks("toy", "1", spans, (*scores[:-1], 0.3)))
+    unscored = last.with_marks(Marks("toy", "1", spans, (*scores[:-1], None)))
+    other = corpus(1, seed=5)[0]
+    ways = [[*TEXTS[:-1], text] for text in (rescored, unscored, other)]
+    assert of(TEXTS) == of(list(TEXTS))
+    assert len({of(TEXTS), of(TEXTS, block=16), *map(of, ways)}) == 5
+
+
 def test_what_one_of_two_scorers_could_not_score_is_not_charged() -> None:
     """Else it would be learnt without a tag, as what is good."""
     text = TEXTS[0]

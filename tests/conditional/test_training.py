@@ -27,12 +27,13 @@ from fivenines.conditional.objectives import (
 )
 from fivenines.conditional.schemes import Scheme
 from fivenines.conditional.text_nats import text_nats
-from fivenines.conditional.training import Arm, First, fit_in_two, fit_tagged
-from fivenines.errors import ConfigError, DataError
+from fivenines.conditional.training import Arm, First, fit_in_two, fit_tagged, prepare
+from fivenines.errors import ConfigError, DataError, LockedError
 from fivenines.models.language_model import LanguageModel
 from fivenines.models.losses import unlikelihood_loss
 from fivenines.records import Snippet
-from toy_corpus import BAD, GOOD, SCHEME, TEXTS, fresh, plain, tagged, training
+from fivenines.store.lock import TaskLock
+from toy_corpus import BAD, GOOD, SCHEME, TEXTS, corpus, fresh, plain, tagged, training
 
 PROMPT = GOOD[0]
 OBJECTIVES: list[Objective] = [
@@ -160,6 +161,59 @@ def test_a_checkpoint_of_another_objective_is_refused(tmp_path: Path) -> None:
             fit_tagged(plain(), TEXTS, replace(arm, objective=other), folder=tmp_path)
 
 
+def first_batch(texts: list[MarkedText]) -> list[list[int]]:
+    found: list[list[int]] = next(iter(prepare(plain(), texts, Arm(Likelihood())).source(2, 0).batches(0)))[
+        "input_ids"
+    ].tolist()
+    return found
+
+
+def test_a_checkpoint_of_another_corpus_is_refused(tmp_path: Path) -> None:
+    arm = Arm(Likelihood(), training(max_steps=1, batch_size=2))
+    fit_tagged(plain(), TEXTS, arm, folder=tmp_path)
+    first = first_batch(TEXTS)
+    for place in range(len(TEXTS)):  # another text that is not of the first batch
+        other = [*TEXTS[:place], corpus(1, seed=7)[0], *TEXTS[place + 1 :]]
+        if other[place].text != TEXTS[place].text and first_batch(other) == first:
+            break
+    assert first_batch(other) == first
+    with pytest.raises(ConfigError, match="must be of the same data and settings, got another"):
+        fit_tagged(plain(), other, arm, folder=tmp_path)
+
+
+def test_the_sampler_is_forgotten_when_weights_or_tokens_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = plain()
+    before = model.sampler
+    prepare(model, TEXTS, Arm(TokenMasked(0.5, "<|hidden|>")))
+    assert model.sampler is not before
+    before = model.sampler
+
+    def stopped(*arguments: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training_module, "train", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        fit_tagged(model, TEXTS, Arm(Likelihood(), training(max_steps=2)))
+    assert model.sampler is not before
+
+
+def test_a_first_part_of_another_corpus_block_or_model_is_refused(tmp_path: Path) -> None:
+    first, arm = First(tmp_path / "first", 0.5), Arm(Unlikelihood(0.5), training(max_steps=4))
+    with TaskLock(first.folder), pytest.raises(LockedError, match="must be used by one run at a time"):
+        fit_in_two(plain(), TEXTS, arm, first)
+    fit_in_two(plain(), TEXTS, arm, first)
+    loaded = LanguageModel.load(first.folder)
+    with TaskLock(first.folder):  # whole: nobody needs the lock
+        fit_in_two(loaded, TEXTS, arm, first)
+    for model, texts, other, what in (
+        (plain(), TEXTS[:-1], arm, "corpus"),
+        (plain(), TEXTS, replace(arm, block=16), "block, corpus"),
+        (plain(width=16), TEXTS, arm, "network"),
+    ):
+        with pytest.raises(ConfigError, match=rf"got a model that was trained otherwise \({what}\)"):
+            fit_in_two(model, texts, other, first)
+
+
 def test_a_saved_model_knows_how_it_was_made(tmp_path: Path) -> None:
     model = tagged()
     model.language.sample([PROMPT], seed=0)  # reads the prompt with the weights of before
@@ -170,7 +224,7 @@ def test_a_saved_model_knows_how_it_was_made(tmp_path: Path) -> None:
     loaded = TaggedModel.load(tmp_path)
     assert loaded.scheme == SCHEME
     story = loaded.language.provenance
-    assert story["objective"] == {"kind": "conditional"}
+    assert story["objective"] == Conditional().to_dict()
     assert Scheme.from_dict(story["scheme"]) == SCHEME
     assert story["texts"] == len(TEXTS)
     assert story["block"] == 48

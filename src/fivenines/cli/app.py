@@ -7,7 +7,19 @@ import sys
 import typer
 
 import fivenines
-from fivenines.cli import labels, masked, plan, pretrain, rounds, samples, tagged, tagging, tasks
+from fivenines.cli import (
+    labels,
+    locking,
+    masked,
+    plan,
+    pretrain,
+    retagging,
+    rounds,
+    samples,
+    tagged,
+    tagging,
+    tasks,
+)
 from fivenines.errors import FiveninesError, UserError
 
 __all__ = ["app", "main"]
@@ -44,6 +56,8 @@ masked.register(app)
 tagging.register(app)
 pretrain.register(app)
 tagged.register(app)
+retagging.register(app)
+locking.register(app)
 plan.register(app)
 app.add_typer(labels.app, name="label")
 

@@ -32,6 +32,8 @@ _Threshold = Annotated[float | None, _of(_OBJECTIVE, "Scores above it are bad.")
 _By = Annotated[str | None, _of(_OBJECTIVE, "Filtering by the mean or max of a document's scores.")]
 _Alpha = Annotated[float | None, _of(_OBJECTIVE, "Weight of unlikelihood, or of the text beside values.")]
 _Beta = Annotated[float | None, _of(_OBJECTIVE, "Temperature of rewards, in their deviations.")]
+_Emphasis = Annotated[float | None, _of(_OBJECTIVE, "Weight of bad text; conditional only.")]
+_Above = Annotated[float | None, _of(_OBJECTIVE, "With --emphasis: scores above it are bad, else 0.5.")]
 _Hidden = Annotated[str | None, _of(_OBJECTIVE, "A token in the place of what is masked.")]
 _Scorer = Annotated[str | None, _of(_OBJECTIVE, "Whose scores count; else the scheme's first.")]
 _Tagged = Annotated[
@@ -81,6 +83,8 @@ def pretrain(
     by: _By = None,
     alpha: _Alpha = None,
     beta: _Beta = None,
+    emphasis: _Emphasis = None,
+    above: _Above = None,
     hidden: _Hidden = None,
     scorer: _Scorer = None,
     tagged: _Tagged = False,
@@ -117,7 +121,13 @@ def pretrain(
     from fivenines.models.training_config import TrainingConfig
 
     asked: dict[str, Any] = {"threshold": threshold, "by": by, "alpha": alpha, "beta": beta}
-    asked |= {"hidden": hidden, "scorer": scorer, "tagged": tagged or None}
+    asked |= {
+        "emphasis": emphasis,
+        "above": above,
+        "hidden": hidden,
+        "scorer": scorer,
+        "tagged": tagged or None,
+    }
     row = {name: value for name, value in asked.items() if value is not None}
     shape: dict[str, Any] = {"architecture": architecture, "layers": layers, "width": width, "heads": heads}
     shape |= {"context": context, "vocabulary": vocabulary, "tokenizer": tokenizer, "seed": seed}

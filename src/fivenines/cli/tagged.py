@@ -170,12 +170,13 @@ def _print(text: str, parts: list[SegmentRisk]) -> None:
     import sys
 
     from fivenines.conditional.watching import draw_risk
+    from fivenines.report.words import visible
 
     if sys.stdout.isatty():
         typer.echo(draw_risk(text, parts) + "\n")
     for part in parts:
         shown = " ".join(text[part.start : part.end].split())
-        typer.echo(f"{part.risk:8.4f}  {shown}")
+        typer.echo(f"{part.risk:8.4f}  {visible(shown, len(shown))}")
 
 
 def _page(file: Path, texts: list[str], parts: list[list[SegmentRisk]]) -> None:

@@ -46,7 +46,9 @@ def tag(
             metavar="SCORER",
         ),
     ],
-    segments: Annotated[str, typer.Option(help="sentences; lines or statements, for code; document.")] = "sentences",
+    segments: Annotated[
+        str, typer.Option(help="sentences; lines or statements, for code; document.")
+    ] = "sentences",
     language: Annotated[str, typer.Option(help="Of the sentences, as in ISO 639.")] = "en",
     text_key: Annotated[str, typer.Option(help="The column of the text.", metavar="NAME")] = "text",
     id_key: Annotated[str, typer.Option(help="The column of a document's name.", metavar="NAME")] = "id",

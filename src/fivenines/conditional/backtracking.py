@@ -150,7 +150,21 @@ class BacktrackingGenerator:
 
     def _tokens(self, work: _Work) -> Ids:
         """All that stands before the next segment, tags and blanks among it."""
-        return (*work.read, *(token for text in work.segments for token in (*text.forced, *text.kept)))
+        return (
+            *work.read,
+            *(token for text in work.segments for token in (*text.forced, *self._read_on(text))),
+        )
+
+    def _read_on(self, text: TaggedText) -> Ids:
+        """A segment as it is read on: what was scored and nothing beyond it."""
+        if text.kept is not None:
+            return text.kept
+        whole = text.spell(list(text.tokens))
+        blanks = whole[: len(whole) - len(whole.lstrip())]
+        ids = self.generator.tokenizer(
+            blanks + text.text, add_special_tokens=False, split_special_tokens=True
+        )
+        return tuple(ids["input_ids"])
 
     def _context(self, work: _Work) -> str:
         """The same as text without tags: what a classifier reads as the prompt."""

@@ -28,6 +28,8 @@ from fivenines.models.sampling import Sampler, output_size
 
 __all__ = ["TaggedGenerator", "TaggedText", "speller"]
 
+_LINE_ENDS = ("\n", "\r\n", "\r")
+
 
 @dataclass(frozen=True, eq=False)
 class TaggedText:
@@ -51,20 +53,28 @@ class TaggedText:
         return self.at_end and self.spell(list(self.tokens)).strip() == self.text
 
     @cached_property
-    def kept(self) -> Ids:
+    def kept(self) -> Ids | None:
         """The tokens up to the end of ``text``, with tags and blanks as they were written; the end of the line with it.
 
-        What was drawn beyond, to see that a sentence had ended, is left out, and so is the end of the text.
+        What was drawn beyond, to see that a sentence had ended, is left out, and so is the end of the text. None where
+        no tokens end where the text does: one token reached over its end, or holds but half of a character.
         """
         sizes = range(len(self.tokens) + 1)
-        n = bisect_left(sizes, len(self.text), key=lambda n: len(self._beginning(n).strip().rstrip("\ufffd")))
-        if self._beginning(n).endswith("\n"):
+        n = bisect_left(sizes, len(self.text), key=lambda n: len(self._beginning(n).strip()))
+        if n > len(self.tokens) or self._beginning(n).strip() != self.text or "\ufffd" in self.text:
+            return None  # what is half a character here would be joined to what comes next
+        if self._beginning(n).endswith(_LINE_ENDS):
             return self.tokens[:n]
+        ended = n
         for m in range(n + 1, len(self.tokens) + 1):
-            added = self.spell(list(self.tokens[n:m]))  # nothing where tags stand before the end of the line
-            if added.strip(" "):
-                return self.tokens[: m if added.strip(" ") == "\n" else n]
-        return self.tokens[:n]
+            added = self.spell(list(self.tokens[n:m])).strip(
+                " "
+            )  # nothing where tags stand before the end of the line
+            if added in _LINE_ENDS:
+                ended = m
+            if added not in ("", "\r"):  # "\n" may follow "\r"
+                break
+        return self.tokens[:ended]
 
     def _beginning(self, n: int) -> str:
         return self.spell(list(self.tokens[:n]))
@@ -241,7 +251,10 @@ class TaggedGenerator:
                 inner.ahead = self.lookahead.candidates
         if self.guidance is not None:
             contrast = contrast_of(self.model.scheme, self.policy)
-            sampler.room = max(1, sampler.room - len(contrast[0]) + len(force))
+            sampler.room -= max(0, len(contrast[0]) - len(force))
+            if sampler.room < 1:
+                must = f"must leave room in the model's context of {sampler.context} tokens for the tags of guidance"
+                raise ConfigError(sentence("max_new_tokens", must, self.sampling.max_new_tokens))
             sampler.decoder = ContrastDecoder(inner, tags, force, contrast, output_size(sampler.model))
         elif force:
             sampler.decoder = OpeningDecoder(inner, list(tags.values()), len(force))

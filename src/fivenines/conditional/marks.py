@@ -118,7 +118,7 @@ class MarkedText:
         try:
             marks = tuple(_marks(each) for each in row.get("marks") or ())
             return cls(text, str(row.get("id") or where), marks, dict(meta))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             must = 'must have objects of scorer, version, spans and scores in "marks"'
             raise DataError(sentence(where, must, f"{type(error).__name__}: {error}")) from error
         except DataError as error:

@@ -42,6 +42,7 @@ class TaggedModel:
     def extend(cls, language: LanguageModel, scheme: Scheme, *, seed: int = 0) -> Self:
         """``language`` with the tags of the scheme as new tokens; changes it in place. Raises as ``add_tags``."""
         add_tags(language.model, language.tokenizer, scheme, seed=seed)
+        language.changed()
         return cls(language, scheme)
 
     @classmethod

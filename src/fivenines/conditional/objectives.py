@@ -361,7 +361,7 @@ _KINDS: dict[str, type[Objective]] = {
 def objective_from_dict(row: Mapping[str, Any]) -> Objective:
     """From :meth:`Objective.to_dict`, or a table of TOML. Raises ConfigError for what is no objective."""
     kind = row.get("kind")
-    if kind not in _KINDS:
+    if not isinstance(kind, str) or kind not in _KINDS:
         raise ConfigError(sentence("the kind of an objective", f"must be one of {', '.join(_KINDS)}", kind))
     try:
         return _KINDS[kind](**{name: value for name, value in row.items() if name != "kind"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from fivenines.conditional.marks import MarkedText
+from fivenines.conditional.marks import MarkedText, Marks
 from fivenines.conditional.objectives import Objective
 from fivenines.conditional.rendering import TokenRow, render
 from fivenines.conditional.schemes import Scheme
@@ -55,6 +56,15 @@ class TokenCorpus:
     def unique_tokens(self) -> int:
         """Tokens of text that are there to learn from, each counted once: no tags, no ends, nothing uncharged."""
         return int((self.charged & ~self.is_tag).sum()) - self.texts
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all that is learnt from: tokens, what is charged, scores, blocks."""
+        digest = hashlib.blake2b(digest_size=16)
+        for column in (self.ids, self.charged, self.scores, self.starts, self.sizes):
+            digest.update(f"{column.dtype} {len(column)} ".encode())
+            digest.update(np.ascontiguousarray(column).data)
+        return digest.hexdigest()
 
     def source(self, batch_size: int, seed: int) -> LengthBatches:
         """Batches of ``input_ids``, ``labels`` (int64) and ``scores`` (float32), each (n, longest of the batch)."""
@@ -116,8 +126,10 @@ def pack_texts(
     """Texts as the objective sees them, with the scheme's tags where it learns them, in blocks of ``block`` tokens.
 
     What the objective drops is left out, what it hides or what could not be scored is not charged; with ``hidden``
-    that token stands where it hides. Blank texts are passed over. A document longer than a block has the end-of-text
-    token before it too, as the others have that of their neighbour: writing from nothing begins there.
+    that token stands where it hides. What could not be scored is told by the scorer that the objective reads and by
+    those of the scheme; without both, by the only one that marked the texts. Blank texts are passed over. A document
+    longer than a block has the end-of-text token before it too, as the others have that of their neighbour: writing
+    from nothing begins there.
 
     Raises DataError for texts without words or without the marks that are needed, NotEnoughDataError when nothing is
     kept or nothing is charged.
@@ -128,9 +140,11 @@ def pack_texts(
         raise DataError(sentence("texts", "must hold words", "none"))
     rows: list[_Columns] = []
     lengths: list[int] = []
-    for text, row in zip(
-        kept, _rendered(tokenizer, kept, scheme if objective.with_tags else None, scorer), strict=True
-    ):
+    if objective.scored or objective.with_tags:
+        rendered = _rendered(tokenizer, kept, scheme if objective.with_tags else None, scorer)
+    else:
+        rendered = _unscored(tokenizer, kept, _only_scorers(kept, scheme))
+    for text, row in zip(kept, rendered, strict=True):
         opened = len(row.ids) + 1 > block  # it will begin a block, with nothing before it
         lengths.append(len(row.ids) + 1 + opened)
         if scorer is None or objective.keeps(text.by(scorer)):
@@ -159,6 +173,35 @@ def _rendered(
         for other in more:
             row.scores[np.isnan(other.scores)] = np.nan
         yield row
+
+
+def _only_scorers(texts: Sequence[MarkedText], scheme: Scheme | None) -> tuple[str, ...]:
+    """Who tells an objective that reads no scores what could not be scored: the scheme's scorers, or the only one."""
+    if scheme is not None and scheme.scorers:
+        return tuple(scheme.scorers)
+    names = {marks.scorer for text in texts for marks in text.marks}
+    return tuple(names) if len(names) == 1 else ()
+
+
+def _unscored(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[MarkedText], scorers: Sequence[str]
+) -> Iterator[TokenRow]:
+    """Rows without tags that score 0, NaN where one of ``scorers`` could not score; a text needs no marks."""
+    asked = scorers or (None,)
+    known = [render(tokenizer, [_marked(t, name) for t in texts], None, scorer=name) for name in asked]
+    for row, *more in zip(*known, strict=True):
+        unknown = np.isnan(row.scores)
+        for other in more:
+            unknown |= np.isnan(other.scores)
+        row.scores[:] = np.where(unknown, np.nan, 0.0)
+        yield row
+
+
+def _marked(text: MarkedText, scorer: str | None) -> MarkedText:
+    """The text, as one with a known score where this scorer has not marked it."""
+    if scorer is None or any(marks.scorer == scorer and marks.spans for marks in text.marks):
+        return text
+    return text.with_marks(Marks(scorer, "", ((0, len(text.text)),), (0.0,)))
 
 
 class _Columns(NamedTuple):

@@ -2,32 +2,46 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import tomllib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from fivenines.conditional.marks import MarkedText
 from fivenines.conditional.model import TaggedModel
 from fivenines.conditional.objectives import Likelihood, Objective
-from fivenines.conditional.packing import TokenCorpus
+from fivenines.conditional.packing import TokenCorpus, scorer_of
 from fivenines.conditional.schemes import Scheme
-from fivenines.conditional.text_nats import Given, WordNats, text_nats
-from fivenines.conditional.training import Arm, First, Fitted, fit_in_two, fit_tagged, prepare, steps_of
+from fivenines.conditional.text_nats import Given, WordNats, nats_reader, with_spans
+from fivenines.conditional.training import (
+    Arm,
+    First,
+    Fitted,
+    demand_tags,
+    fit_in_two,
+    fit_tagged,
+    prepare,
+    steps_of,
+)
 from fivenines.errors import ConfigError, DataError, NotEnoughDataError, sentence
-from fivenines.files import read_json
+from fivenines.files import read_json, write_json_atomic
+from fivenines.models.checkpoints import CHECKPOINT
 from fivenines.models.folder import CARD, read_card
 from fivenines.models.language_model import LanguageModel, LanguageModelConfig
+from fivenines.store.lock import TaskLock
 
 __all__ = ["PretrainSettings", "Pretrained", "cost", "hold_out", "pretrain", "read_scheme"]
 
 _START = (
     "start"  # the model before the first step, while it trains: a killed run goes on with the same tokens
 )
+_BEGUN = "start.json"  # what it was made of
 _MOST_HELD = 500_000  # characters of what is held out that are measured
 
 
@@ -111,26 +125,47 @@ def pretrain(
 ) -> Pretrained:
     """Train on ``texts`` and save into ``folder``; a run that was stopped goes on when it is called again.
 
-    ``say`` is told what it will cost before it starts. Some of ``held_out`` is measured afterwards.
+    ``say`` is told what it will cost before it starts. Some of ``held_out`` is measured afterwards, without marks as
+    sentences.
 
-    Raises ConfigError for a folder that holds a model already, a scheme that the model does not know, or settings of
-    another run; NotEnoughDataError for no text; else as :func:`~fivenines.conditional.training.fit_tagged`.
+    Raises ConfigError for a folder that holds a model already, a scheme that the model does not know, or settings or
+    texts of another run; NotEnoughDataError for no text; LockedError while another run trains there; else as
+    :func:`~fivenines.conditional.training.fit_tagged`.
     """
     if folder.is_file():
         raise ConfigError(sentence("the folder of the model", "must not be a file", str(folder)))
-    if (folder / CARD).exists():
-        then = "Give another name."
-        raise ConfigError(sentence("the folder", "must not hold a model yet", str(folder), then))
+    _demand_no_model(folder)
     if not texts:
         raise NotEnoughDataError(sentence("training", "needs texts", "none", "Name files with text."))
-    start = _start(texts, folder / _START, settings)
+    _check(texts, settings)
+    with TaskLock(folder):
+        _demand_no_model(folder)  # another run may just have ended
+        start = _start(texts, folder, settings)
+        model, fitted, read = _fit(start, texts, folder, settings, held_out, progress, say)
+        model.save(folder)
+        shutil.rmtree(folder / _START, ignore_errors=True)
+        (folder / _BEGUN).unlink(missing_ok=True)
+    return Pretrained(model, fitted, {given: reader() for given, reader in read.items()})
+
+
+def _fit(
+    start: TaggedModel | LanguageModel,
+    texts: Sequence[MarkedText],
+    folder: Path,
+    settings: PretrainSettings,
+    held_out: Sequence[MarkedText],
+    progress: bool,
+    say: Callable[[str], None],
+) -> tuple[TaggedModel | LanguageModel, Fitted, dict[Given, Callable[[], WordNats]]]:
     arm = settings.arm_for((start.language if isinstance(start, TaggedModel) else start).context)
     scheme = settings.scheme if arm.objective.with_tags else None
     if settings.first is None:
         model = _tagged(start, scheme, arm.training.seed)
         corpus = _told(model, texts, arm, say)
+        read = _readers(model, held_out, arm)  # before the training: what cannot be read is said now
         fitted = fit_tagged(model, texts, arm, folder=folder, progress=progress, corpus=corpus)
     else:
+        _readers(_untagged(start), held_out, arm)
         plain = _untagged(start)
         steps = steps_of(_told(plain, texts, replace(arm, objective=Likelihood()), say), arm.training)
         arm = replace(arm, training=replace(arm.training, max_steps=steps))
@@ -138,9 +173,8 @@ def pretrain(
         model, fitted = fit_in_two(
             plain, texts, arm, settings.first, scheme=scheme, folder=folder, progress=progress
         )
-    model.save(folder)
-    shutil.rmtree(folder / _START, ignore_errors=True)
-    return Pretrained(model, fitted, _measure(model, held_out, arm))
+        read = _readers(model, held_out, arm)
+    return model, fitted, read
 
 
 def cost(model: TaggedModel | LanguageModel, corpus: TokenCorpus, arm: Arm) -> list[str]:
@@ -179,25 +213,72 @@ def _with_scorer(objective: Objective, scheme: Scheme | None) -> Objective:
     return replace(objective, scorer=scheme.scorers[0])  # type: ignore[type-var]
 
 
+def _demand_no_model(folder: Path) -> None:
+    if (folder / CARD).exists():
+        then = "Give another name."
+        raise ConfigError(sentence("the folder", "must not hold a model yet", str(folder), then))
+
+
+def _check(texts: Sequence[MarkedText], settings: PretrainSettings) -> None:
+    """What is wrong with objective, scheme or block, before a new model is made; one that is there is asked later."""
+    if not isinstance(settings.model, LanguageModelConfig):
+        return
+    objective, scheme = settings.arm.objective, settings.scheme
+    settings.arm.block_for(settings.model.context)
+    demand_tags(objective, scheme)
+    asked = {scorer_of(_with_scorer(objective, scheme), texts, scheme)} - {None}
+    if scheme is not None and objective.with_tags:
+        asked |= set(scheme.scorers)
+    for text in texts:
+        for scorer in asked if text.text.strip() else ():
+            text.by(str(scorer))
+
+
 def _start(
-    texts: Sequence[MarkedText], kept: Path, settings: PretrainSettings
+    texts: Sequence[MarkedText], folder: Path, settings: PretrainSettings
 ) -> TaggedModel | LanguageModel:
-    """The model before any training of ours."""
-    if isinstance(settings.model, LanguageModelConfig):
-        if (kept / CARD).exists():
-            return LanguageModel.load(kept)
+    """The model before any training of ours: that of the run which was begun in ``folder``, if it is this one."""
+    kept, note, mine = folder / _START, folder / _BEGUN, _made_of(texts, settings)
+    begun = read_json(note) if note.exists() else {}
+    others = [name for name, value in mine.items() if begun.get(name) != value]
+    if others and (folder / CHECKPOINT).exists():
+        then = "Delete it to train anew, or give another folder."
+        got = f"another one ({', '.join(others)})"
+        raise ConfigError(sentence(f"the run that was begun in {folder}", "must be this one", got, then))
+    if not isinstance(settings.model, LanguageModelConfig):
+        made = _base(settings.model, settings.scheme)
+    elif not others and (kept / CARD).exists():
+        return LanguageModel.load(kept)
+    else:
+        note.unlink(missing_ok=True)
         made = LanguageModel.create([text.text for text in texts], settings.model)
         made.save(kept)
-        return made
-    card = read_card(settings.model)
+    write_json_atomic(note, mine)
+    return made
+
+
+def _made_of(texts: Sequence[MarkedText], settings: PretrainSettings) -> dict[str, Any]:
+    """What the model before the training is made of, and what it is to read."""
+    digest = hashlib.blake2b(digest_size=16)
+    for text in texts:
+        content = text.text.encode("utf-8", "surrogatepass")
+        digest.update(f"{len(content)} ".encode() + content)
+    model = settings.model
+    shape = asdict(model) if isinstance(model, LanguageModelConfig) else str(model)
+    return {"model": shape, "texts": digest.hexdigest()}
+
+
+def _base(name: str | Path, scheme: Scheme | None) -> TaggedModel | LanguageModel:
+    """A model that is there, with its tags."""
+    card = read_card(name)
     if card is None or card.tags is None:
-        return LanguageModel.load(settings.model)
-    model = TaggedModel.load(settings.model)
-    if settings.scheme is not None and model.scheme.tags != settings.scheme.tags:
+        return LanguageModel.load(name)
+    model = TaggedModel.load(name)
+    if scheme is not None and model.scheme.tags != scheme.tags:
         then = "Leave the scheme away, or start from a model without tags."
         must = f"must have the tags that the model has ({', '.join(model.scheme.tags)})"
-        raise ConfigError(sentence("the scheme", must, ", ".join(settings.scheme.tags), then))
-    return model if settings.scheme is None else TaggedModel(model.language, settings.scheme)
+        raise ConfigError(sentence("the scheme", must, ", ".join(scheme.tags), then))
+    return model if scheme is None else TaggedModel(model.language, scheme)
 
 
 def _tagged(
@@ -215,17 +296,19 @@ def _untagged(start: TaggedModel | LanguageModel) -> LanguageModel:
     return start
 
 
-def _measure(
+def _readers(
     model: TaggedModel | LanguageModel, texts: Sequence[MarkedText], arm: Arm
-) -> dict[Given, WordNats]:
+) -> dict[Given, Callable[[], WordNats]]:
+    """How to measure some of ``texts``, with good tags and without; of texts without marks sentences are tagged."""
+    scorers = model.scheme.scorers if isinstance(model, TaggedModel) else ()
     held: list[MarkedText] = []
     room = _MOST_HELD
     for text in texts:
         if room <= 0:
             break
-        held.append(text)
+        held.append(with_spans(text, scorers))
         room -= len(text.text)
     if not any(text.text.strip() for text in held):
         return {}
     ways: tuple[Given, ...] = ("good", "none") if isinstance(model, TaggedModel) else ("none",)
-    return {given: text_nats(model, held, given=given, block=arm.block) for given in ways}
+    return {given: nats_reader(model, held, given=given, block=arm.block) for given in ways}

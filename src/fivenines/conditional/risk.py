@@ -25,8 +25,9 @@ __all__ = ["LikelihoodRatio", "TagRisk", "watch_texts"]
 class TagRisk:
     """P(bad tag next) by :func:`~fivenines.conditional.watching.tag_risk`; a ``ScorerLike``.
 
-    Of a rule whose tags ask for what is to come it is read after the prompt, and says how risky it is to go on; the
-    completion is not read. Of one whose tags come after their text it is read after the completion.
+    Of a rule whose tags ask for what is to come it is read after the prompt, and says how risky it is to go on: **the
+    completion is not read**, so that a filter with it passes whatever is written after a safe prompt. Of one whose tags
+    come after their text it is read after the completion.
 
     ``rule``: its place in the scheme; None: the first with a bad tag. Raises ConfigError for a rule without one.
     """
@@ -36,8 +37,8 @@ class TagRisk:
         self.after = isinstance(self.rule, Banded) and self.rule.place == "after"
 
     def scores(self, snippets: Sequence[Snippet]) -> NDArray[np.float64]:
-        """P(bad) of each snippet, shape (n,); NaN for what is no text."""
-        rows = [_tokens(self.model, snippet) for snippet in snippets]
+        """P(bad) of each snippet, shape (n,); NaN for what is no text or has no completion."""
+        rows = [_tokens(self.model, each) if each.completion.strip() else None for each in snippets]
         read = {
             i: (row[0] if self.after else row[0][: row[1]]) for i, row in enumerate(rows) if row is not None
         }
@@ -146,6 +147,9 @@ def _pieces(tokens: int, context: int) -> list[tuple[int, int, int]]:
 
 def _rule(scheme: Scheme, rule: int | None, what: str, fits: object) -> Rule:
     assert callable(fits)
+    if rule is not None and not 0 <= rule < len(scheme.rules):
+        must = f"must be the place of one of {len(scheme.rules)} rules, from 0"
+        raise ConfigError(sentence(f"rule of {what}", must, rule))
     found = [each for each in (scheme.rules if rule is None else (scheme.rules[rule],)) if fits(each)]
     if not found:
         must = (

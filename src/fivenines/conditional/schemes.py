@@ -48,7 +48,7 @@ class Banded:
     kind: Literal["banded"] = "banded"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "edges", tuple(float(edge) for edge in self.edges))
+        object.__setattr__(self, "edges", tuple(number(edge, "an edge") for edge in self.edges))
         object.__setattr__(self, "tags", tuple(self.tags))
         if (
             not self.edges
@@ -59,6 +59,8 @@ class Banded:
         if len(self.tags) != len(self.edges) + 1:
             must = f"must be one more than edges ({len(self.edges)})"
             raise ConfigError(sentence("tags of bands", must, len(self.tags)))
+        if both := set(self.tags[: self.bad_from]) & set(self.tags[self.bad_from :]) - {""}:
+            raise ConfigError(sentence("a tag", "must not be good and bad at once", min(both)))
         if not 1 <= self.bad_from <= len(self.edges):
             raise ConfigError(sentence("bad_from", f"must lie in [1, {len(self.edges)}]", self.bad_from))
         if self.place not in ("before", "after"):
@@ -104,6 +106,9 @@ class Enclosed:
     kind: Literal["enclosed"] = "enclosed"
 
     def __post_init__(self) -> None:
+        if not self.opening or not self.closing or self.opening == self.closing:
+            must = "must be two different tags"
+            raise ConfigError(sentence("opening and closing", must, f"{self.opening!r} and {self.closing!r}"))
         _check_share(self.drop, "drop")
         if not np.isfinite(self.above):
             raise ConfigError(sentence("above", "must be finite", self.above))
@@ -155,6 +160,8 @@ class Inline:
     kind: Literal["inline"] = "inline"
 
     def __post_init__(self) -> None:
+        if not self.tag:
+            raise ConfigError(sentence("an inline tag", "must not be empty", repr(self.tag)))
         _check_share(self.rate, "rate")
         if not np.isfinite(self.above):
             raise ConfigError(sentence("above", "must be finite", self.above))
@@ -196,7 +203,9 @@ class Labelled:
     kind: Literal["labelled"] = "labelled"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "values", {str(value): tag for value, tag in dict(self.values).items()})
+        if not isinstance(self.values, Mapping):
+            raise ConfigError(sentence("values", "must give a tag to each of its values", self.values))
+        object.__setattr__(self, "values", {str(value): tag for value, tag in self.values.items()})
         object.__setattr__(self, "banned", tuple(self.banned))
         if not any(self.values.values()):
             raise ConfigError(sentence("values", "must give a tag to one value at least", self.values))
@@ -255,6 +264,8 @@ class Scheme:
             raise ConfigError(sentence("a scheme", "must have a rule", "none"))
         _check_share(self.share, "share")
         _check_share(self.untagged_start, "untagged_start")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
+            raise ConfigError(sentence("seed", "must be a whole number of at least 0", self.seed))
         found: list[str] = []
         for rule in self.rules:
             found += [tag for tag in dict.fromkeys(rule.tags) if tag]
@@ -332,11 +343,11 @@ class Scheme:
 
 def _rule(row: Any) -> Rule:
     kind = row.get("kind") if isinstance(row, Mapping) else None
-    if kind not in _KINDS:
+    if not isinstance(kind, str) or kind not in _KINDS:
         raise ConfigError(sentence("the kind of a rule", f"must be one of {', '.join(_KINDS)}", kind))
     try:
         return _KINDS[kind](**row)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ConfigError(
             sentence(f"a rule of kind {kind}", "must have its own fields", str(error))
         ) from error

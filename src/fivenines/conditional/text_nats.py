@@ -22,7 +22,16 @@ from fivenines.models.batching import plan_batches
 from fivenines.models.language_model import LanguageModel
 from fivenines.models.losses import IGNORE, token_log_likelihood
 
-__all__ = ["Given", "WordNats", "as_if_good", "likelihood_of", "nats_reader", "text_nats", "undropped"]
+__all__ = [
+    "Given",
+    "WordNats",
+    "as_if_good",
+    "likelihood_of",
+    "nats_reader",
+    "text_nats",
+    "undropped",
+    "with_spans",
+]
 
 Given = Literal["good", "own", "none"]
 _LONGEST = 1024  # tokens of a window, where nothing is said
@@ -111,14 +120,22 @@ def likelihood_of(
     scorers = model.scheme.scorers if isinstance(model, TaggedModel) and given == "good" else ()
 
     def likelihood(texts: Sequence[str]) -> TextNats:
-        marked = []
-        for number, text in enumerate(texts):
-            spans = segments(text, unit) if scorers else ()
-            marks = tuple(Marks(name, "good", spans, (0.0,) * len(spans)) for name in scorers)
-            marked.append(MarkedText(text, f"text {number}", marks))
+        marked = [
+            with_spans(MarkedText(text, f"text {number}"), scorers, unit) for number, text in enumerate(texts)
+        ]
         return text_nats(model, marked, given=given, block=block)
 
     return likelihood
+
+
+def with_spans(text: MarkedText, scorers: Sequence[str], unit: Unit = "sentences") -> MarkedText:
+    """The text with marks by each of ``scorers``, for ``given`` "good": where it has none, each ``unit`` scores 0."""
+    there = {marks.scorer for marks in text.marks if marks.spans}
+    missing = [name for name in scorers if name not in there]
+    spans = segments(text.text, unit) if missing else ()
+    for name in missing:
+        text = text.with_marks(Marks(name, "good", spans, (0.0,) * len(spans)))
+    return text
 
 
 def _rows(

@@ -16,6 +16,7 @@ different ones of text there were, goes into the provenance: ``tokens_read`` and
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -41,10 +42,12 @@ from fivenines.models.language_model import LanguageModel
 from fivenines.models.training import LossFunction, train
 from fivenines.models.training_config import TrainingConfig, TrainingResult
 from fivenines.stats.checks import number
+from fivenines.store.lock import TaskLock
 
-__all__ = ["Arm", "First", "Fitted", "fit_in_two", "fit_tagged", "prepare", "steps_of"]
+__all__ = ["Arm", "First", "Fitted", "demand_tags", "fit_in_two", "fit_tagged", "prepare", "steps_of"]
 
 _LONGEST = 1024  # tokens of a block, where nothing is said
+_NOT_OF_THE_SHAPE = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version")
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,15 @@ class Fitted:
     values: ValueHead | None = None
 
 
+def demand_tags(objective: Objective, scheme: Scheme | None) -> None:
+    """Raises ConfigError for an objective that learns tags, where there are none."""
+    if objective.with_tags and scheme is None:
+        then = "Make one with TaggedModel.create or TaggedModel.extend."
+        raise ConfigError(
+            sentence(f"objective {objective.kind}", "must be given a model with tags", "none", then)
+        )
+
+
 def prepare(model: TaggedModel | LanguageModel, texts: Sequence[MarkedText], arm: Arm) -> TokenCorpus:
     """The tokens that :func:`fit_tagged` would train on; with :func:`steps_of` this says what a fit will cost.
 
@@ -81,11 +93,7 @@ def prepare(model: TaggedModel | LanguageModel, texts: Sequence[MarkedText], arm
     """
     language, scheme = _parts(model)
     objective = arm.objective
-    if objective.with_tags and scheme is None:
-        then = "Make one with TaggedModel.create or TaggedModel.extend."
-        raise ConfigError(
-            sentence(f"objective {objective.kind}", "must be given a model with tags", "none", then)
-        )
+    demand_tags(objective, scheme)
     block = arm.block_for(language.context)
     hidden = None
     if isinstance(objective, TokenMasked) and objective.hidden:
@@ -114,8 +122,8 @@ def fit_tagged(
     """Train the weights of ``model`` in place, from where they are, as the arm says.
 
     With ``validation`` the weights of the best evaluation are kept, by nats per token of text (tags as context, not
-    charged). With ``folder`` a killed fit goes on from its checkpoint, which is refused for another objective, scheme
-    or training. ``corpus``: what :func:`prepare` made of the same texts and arm, where it was asked.
+    charged). With ``folder`` a killed fit goes on from its checkpoint, which is refused for another objective, scheme,
+    corpus or training. ``corpus``: what :func:`prepare` made of the same texts and arm, where it was asked.
 
     Raises DataError for texts without words or marks, NotEnoughDataError where nothing is left to learn from,
     ConfigError for a block that the model cannot take, tags that it has not, or a checkpoint of another fit.
@@ -125,7 +133,10 @@ def fit_tagged(
     objective, training = arm.objective, replace(arm.training, max_steps=steps_of(corpus, arm.training))
     scale = objective.scale(corpus.scores[corpus.charged])
     used = scheme.to_dict() if scheme is not None and objective.with_tags else None
-    settings = {"objective": objective.to_dict(), "scheme": used, "block": corpus.block}
+    settings: dict[str, Any] = {"objective": objective.to_dict(), "scheme": used, "block": corpus.block}
+    settings["corpus"] = corpus.fingerprint
+    validate = _validate(model, validation, objective, corpus.block)
+    language.changed()
     wrapped = WithValues(language.model) if objective.valued else None
     with training_attention(language.model):
         result = train(
@@ -133,7 +144,7 @@ def fit_tagged(
             corpus.source(training.batch_size, training.seed),
             _loss(objective, scale),
             training,
-            validate=_validate(model, validation, objective, corpus.block),
+            validate=validate,
             folder=folder,
             about=json.dumps(settings | {"scale": asdict(scale)}, sort_keys=True),
             progress=progress,
@@ -174,7 +185,8 @@ def fit_in_two(
     from what that folder holds, with the tags of ``scheme`` added where one is given. Each part has its own warm-up and
     decay. Returns the model and how the second part went.
 
-    Raises ConfigError without ``max_steps``, or for a first part that is not of this arm; else as :func:`fit_tagged`.
+    Raises ConfigError without ``max_steps``, or for a first part that is not of this arm: another training, corpus,
+    block, tokenizer or shape of the model; LockedError while another run trains it; else as :func:`fit_tagged`.
     """
     total = arm.training.max_steps
     before = 0 if total is None else round(first.share * total)
@@ -182,17 +194,39 @@ def fit_in_two(
         must = f"must be set, and leave steps to both parts at a share of {first.share}"
         raise ConfigError(sentence("max_steps", must, total))
     plain = Arm(Likelihood(), replace(arm.training, max_steps=before), arm.block)
-    if not (first.folder / CARD).exists():
-        fit_tagged(language, texts, plain, folder=first.folder, progress=progress)
-        language.save(first.folder)
-    start = LanguageModel.load(first.folder)
-    if start.provenance.get("training") != asdict(plain.training):
-        then = "Give another folder for the first part."
-        got = "a model that was trained otherwise"
-        raise ConfigError(sentence(f"{first.folder}", "must hold the first part of this arm", got, then))
+    start = _first_part(language, texts, plain, first.folder, progress)
     model = start if scheme is None else TaggedModel.extend(start, scheme, seed=arm.training.seed)
     rest = replace(arm, training=replace(arm.training, max_steps=total - before))
     return model, fit_tagged(model, texts, rest, folder=folder, progress=progress)
+
+
+def _first_part(
+    language: LanguageModel, texts: Sequence[MarkedText], plain: Arm, folder: Path, progress: bool
+) -> LanguageModel:
+    """What ``folder`` holds; trained from ``language`` where it holds nothing yet."""
+    corpus = prepare(language, texts, plain)
+    mine: dict[str, Any] = {"training": asdict(plain.training), "block": corpus.block}
+    mine |= {"corpus": corpus.fingerprint, "network": _network(language)}
+    if not (folder / CARD).exists():
+        with TaskLock(folder):
+            if not (folder / CARD).exists():  # another run may just have ended
+                fit_tagged(language, texts, plain, folder=folder, progress=progress, corpus=corpus)
+                language.save(folder)
+    start = LanguageModel.load(folder)
+    others = [name for name, value in mine.items() if start.provenance.get(name) != value]
+    if others:
+        then = "Give another folder for the first part."
+        got = f"a model that was trained otherwise ({', '.join(others)})"
+        raise ConfigError(sentence(f"{folder}", "must hold the first part of this arm", got, then))
+    return start
+
+
+def _network(language: LanguageModel) -> str:
+    """A hash of the vocabulary and of the shape of the model, whatever its weights."""
+    config = {k: v for k, v in language.model.config.to_dict().items() if k not in _NOT_OF_THE_SHAPE}
+    shape = [config, sorted(language.tokenizer.get_vocab().items())]
+    text = json.dumps(shape, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def _parts(model: TaggedModel | LanguageModel) -> tuple[LanguageModel, Scheme | None]:
@@ -205,7 +239,9 @@ def _token(language: LanguageModel, token: str) -> int:
     if known is not None:
         return int(known)
     alone = Scheme((Inline("hidden", token),))  # add_tags takes the tags of a scheme
-    return add_tags(language.model, language.tokenizer, alone)[token]
+    added = add_tags(language.model, language.tokenizer, alone)
+    language.changed()
+    return added[token]
 
 
 def _loss(objective: Objective, scale: Scale) -> LossFunction:
@@ -233,7 +269,8 @@ def _story(
     language: LanguageModel, corpus: TokenCorpus, result: TrainingResult, settings: dict[str, Any]
 ) -> dict[str, Any]:
     """What goes into the provenance: this training, and what came before it."""
-    known = ("objective", "scheme", "block", "tokens", "unique_tokens", "tokens_read", "training", "result")
+    known = ["objective", "scheme", "block", "corpus", "network", "tokens", "unique_tokens", "tokens_read"]
+    known += ["training", "result"]
     story: dict[str, Any] = {
         "texts": corpus.texts,
         "texts_dropped": corpus.texts_read - corpus.texts,
@@ -241,6 +278,7 @@ def _story(
         "unique_tokens": corpus.unique_tokens,
         "tokens_read": round(result.epochs * corpus.tokens),
         "share_tagged": corpus.share_tagged,
+        "network": _network(language),
         **settings,
     }
     if "training" in language.provenance:

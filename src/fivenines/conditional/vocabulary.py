@@ -19,7 +19,8 @@ _NOISE = 0.01  # of the new rows around the mean of the old ones; apo/train of t
 def add_tags(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, scheme: Scheme, *, seed: int = 0
 ) -> dict[str, int]:
-    """Give every tag of the scheme a token of its own; returns them. Changes model and tokenizer in place.
+    """Give every tag of the scheme a token of its own; returns them. Changes model and tokenizer in place;
+    a ``LanguageModel`` that holds them must be told (``changed``).
 
     The rows of new tokens, in and out, are the mean of the old ones plus noise of deviation 0.01 (Korbak et al., see
     docs/design/tags.md): at random values a new token would at first be far too likely or unlikely.

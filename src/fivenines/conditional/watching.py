@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from fivenines.conditional.schemes import Banded, Labelled, Rule, Scheme
 from fivenines.data.windows import sentences
 from fivenines.errors import ConfigError, NotEnoughDataError, sentence
+from fivenines.report.words import visible
 from fivenines.stats.binomial import clopper_pearson
 from fivenines.stats.checks import check_level, check_rate, value_array
 
@@ -232,15 +233,20 @@ def draw_risk(text: str, parts: Sequence[SegmentRisk], *, colour: bool = True) -
     """The text for a terminal, each segment on its colour by risk; without colour the risk stands behind it."""
     out, done = [], 0
     for part in parts:
-        out.append(text[done : part.start])
-        piece = text[part.start : part.end]
+        out.append(_harmless(text[done : part.start]))
+        piece = _harmless(text[part.start : part.end])
         code = next((code for least, code in _COLOURS if not part.risk < least), None)
         if colour:
             out.append(piece if code is None else f"\x1b[{code}m{piece}\x1b[0m")
         else:
             out.append(f"{piece} [{part.risk:.3g}]")
         done = part.end
-    return "".join([*out, text[done:]])
+    return "".join([*out, _harmless(text[done:])])
+
+
+def _harmless(text: str) -> str:
+    """Without what would steer a terminal; lines stay."""
+    return "\n".join(visible(line, len(line)) for line in text.split("\n"))
 
 
 def html_risk(text: str, parts: Sequence[SegmentRisk]) -> str:

@@ -99,6 +99,10 @@ class LanguageModel:
         if self._sampler is not None:
             self._sampler.clear()
 
+    def changed(self) -> None:
+        """Say that ``model`` or ``tokenizer`` was changed from outside: the next draw reads them anew."""
+        self._sampler = None
+
     def with_sampling(self, **changes: Any) -> Self:
         """The same model, weights shared, that samples otherwise: ``with_sampling(temperature=0.7)``."""
         return type(self)(
@@ -142,7 +146,7 @@ class LanguageModel:
             held_out = list(validation)
             _count_words(held_out)  # complain now, not after the first epoch
             validate = lambda model: -self.nats_per_word(held_out, block=block)  # noqa: E731
-        self._sampler = None  # it remembers prompts as the old weights read them
+        self.changed()
         with training_attention(self.model):
             result = train(
                 self.model, source, _loss, training, validate=validate, folder=folder, progress=progress
@@ -152,7 +156,8 @@ class LanguageModel:
 
     def learnt(self, result: TrainingResult, training: TrainingConfig, **what: Any) -> None:
         """Take note of a training of ``model``: how it went, and ``what`` was learnt, go into the provenance."""
-        self.result, self._sampler = result, None
+        self.changed()
+        self.result = result
         summary = {k: v for k, v in result.to_dict().items() if k not in ("losses", "seconds")}
         versions = {"python": platform.python_version(), "torch": torch.__version__}
         self.provenance = self.provenance | {

@@ -128,7 +128,7 @@ class Sampler:
         """The tokens of a prompt, as :meth:`read_prompt`; of one too long for the context the right end, with room to
         complete it. ``opening`` comes behind them.
         """
-        ids = self.read_prompt(prompt) if isinstance(prompt, str) else prompt
+        ids = self.read_prompt(prompt) if isinstance(prompt, str) else prompt or self.read_prompt("")
         return (*ids[-self.room :], *self.opening)
 
     def read_prompt(self, prompt: str) -> Ids:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,9 +13,10 @@ import pytest
 
 from fivenines.conditional.tagging.rules import RegexScorer
 from fivenines.conditional.tagging.running import Run, TaggingSettings, Workers, start, tag_corpus
-from fivenines.errors import DataError
+from fivenines.errors import DataError, LockedError
 
 SETTINGS = TaggingSettings(shard_mb=0.002)
+SLURM = Workers(1, "slurm", threads=1, options={"time": "1:00:00", "partition": "cpu", "mem_per_cpu_gb": 1})
 
 
 @pytest.fixture
@@ -77,20 +79,62 @@ exec "$@"
 """
 
 
-@pytest.mark.slow
-def test_slurm_gives_the_same(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _stand_ins(sbatch: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commands = tmp_path / "bin"
     commands.mkdir()
-    for name, content in {"sbatch": SBATCH, "srun": SRUN, "scontrol": "#!/bin/bash\necho here\n"}.items():
+    for name, content in {"sbatch": sbatch, "srun": SRUN, "scontrol": "#!/bin/bash\necho here\n"}.items():
         (commands / name).write_text(content)
         (commands / name).chmod(stat.S_IRWXU)
     path = os.pathsep.join((str(commands), str(Path(sys.executable).parent), os.environ["PATH"]))
     monkeypatch.setenv("PATH", path)
     monkeypatch.setenv("SHIM_LOG", str(tmp_path / "log"))
+
+
+@pytest.mark.slow
+def test_slurm_gives_the_same(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _stand_ins(SBATCH, tmp_path, monkeypatch)
     run = start([corpus], tmp_path / "slurm", [RegexScorer("idiot")], SETTINGS)
-    options = {"time": "1:00:00", "partition": "cpu", "mem_per_cpu_gb": 1}
-    manifest = tag_corpus(run, Workers(1, "slurm", threads=1, options=options))
+    manifest = tag_corpus(run, SLURM)
     log = (tmp_path / "log").read_text()
     assert manifest is not None, log  # the stand-in waits for its jobs
     assert manifest["documents"] == 100
     assert parts(run) == whole(corpus, tmp_path / "here")
+    assert not (run.work / "submitted.json").exists()
+
+
+def test_jobs_that_are_under_way_are_left_alone(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sbatch = '#!/bin/bash\necho x >> "$SHIM_LOG"\necho "Submitted batch job 7"\n'  # they wait in the queue
+    _stand_ins(sbatch, tmp_path, monkeypatch)
+    run = start([corpus], tmp_path / "out", [RegexScorer("idiot")], SETTINGS)
+    assert tag_corpus(run, SLURM) is None
+    submitted = (tmp_path / "log").read_text()
+    partial, note = run.out / ".part-00000.jsonl.7.partial", run.work / "notes" / "00000.done"
+    for path in (partial, note):
+        path.write_text("5")  # as a job does
+    for workers in (SLURM, Workers()):
+        with pytest.raises(
+            LockedError, match=r"must be done, got 3 shards not done by job 7\. Wait .*delete"
+        ):
+            tag_corpus(start([corpus], run.out, [RegexScorer("idiot")], SETTINGS), workers)
+    assert partial.exists()
+    assert note.exists()
+    assert (tmp_path / "log").read_text() == submitted
+    (run.work / "submitted.json").unlink()
+    assert tag_corpus(run, SLURM) is None  # submitted again, and still nothing is swept
+    assert partial.exists()
+    assert (tmp_path / "log").read_text() == submitted * 2
+    (run.work / "submitted.json").unlink()
+    assert tag_corpus(run) is not None  # here
+    assert parts(run) == whole(corpus, tmp_path / "here")
+
+
+def test_an_sbatch_that_takes_nothing_locks_nothing(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _stand_ins("#!/bin/bash\nexit 1\n", tmp_path, monkeypatch)
+    run = start([corpus], tmp_path / "out", [RegexScorer("idiot")], SETTINGS)
+    with pytest.raises(subprocess.CalledProcessError):
+        tag_corpus(run, SLURM)
+    assert not (run.work / "submitted.json").exists()

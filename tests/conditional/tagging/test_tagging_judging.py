@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conditional.tagging.http_server import Answer, chat, serving
+from conditional.tagging.http_server import Answer, chat, saying, serving
 from fivenines.conditional.tagging.asking import Asking
 from fivenines.conditional.tagging.judging import ChatScorer, HttpScorer, asks_a_server
 from fivenines.conditional.tagging.making import make_scorer
@@ -84,6 +84,45 @@ def test_replies_of_another_shape_are_no_score() -> None:
     with serving(handle) as address:
         scores = ChatScorer(address, "m", "{segment}", asking=one).score([cut("Rain fell. " * 5)])[0]
     assert np.isnan(scores).all()
+
+
+@pytest.mark.parametrize("answers", [{"none": 0.0}, {"": 0.0}, {}])
+def test_an_answer_that_is_no_text_is_no_score(answers: dict[str, float]) -> None:
+    contents = iter([None, 0, ["none"]])
+
+    def handle(path: str, content: dict[str, Any], headers: dict[str, str]) -> Answer:
+        return 200, {"choices": [{"message": {"content": next(contents)}}]}
+
+    one = Asking(timeout=5, tries=1, pause=0, at_once=1)
+    with serving(handle) as address:
+        scorer = ChatScorer(address, "m", "{segment}", answers=answers, asking=one)
+        assert np.isnan(scorer.score([cut("Rain fell. " * 3)])[0]).all()
+    assert scorer.counts()["answers in no form"] == 3
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        (b'HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"sc', "IncompleteRead"),
+        (b"what?\r\n\r\n", "BadStatusLine"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n" + b"[" * 200_000, "RecursionError"),
+    ],
+)
+def test_half_an_answer_is_asked_for_again_and_given_up(reply: bytes, reason: str) -> None:
+    asking = Asking(timeout=5, tries=2, pause=0, at_once=1, patience=2)
+    with saying(reply) as address:
+        scorer = HttpScorer(address, asking=asking)
+        assert np.isnan(scorer.score([cut("Rain fell.")])[0]).all()
+        assert scorer.counts() == {"requests": 2, "retries": 1, "failed": 1}
+        with pytest.raises(ModelError, match=rf"2 requests in a row without an answer, the last: {reason}"):
+            scorer.score([cut("Rain fell.")])
+
+
+def test_a_score_that_no_float_holds_is_no_score() -> None:
+    with serving(lambda path, content, headers: (200, {"scores": [10**400]})) as address:
+        scorer = HttpScorer(address, asking=QUICK)
+        assert np.isnan(scorer.score([cut("Rain fell.")])[0]).all()
+    assert scorer.counts() == {"requests": 1, "answers in no form": 1}
 
 
 def test_it_asks_again_when_the_server_is_busy() -> None:

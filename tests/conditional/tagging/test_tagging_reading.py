@@ -139,6 +139,18 @@ BROKEN: list[tuple[Callable[[bytes], bytes], str]] = [
         "line 2",
     ),
     (lambda line: b"[" * 100_000, "line 2 must be JSON"),
+    (lambda line: b'{"text": "a", "x": -1e999}', r"line 2 must be JSON \(-1e999 is too large"),
+    (
+        lambda line: (
+            b'{"text": "a", "marks": [{"scorer": "s", "version": "v", "spans": [[0, 1]], "scores": [1%s]}]}'
+            % (b"0" * 400)
+        ),
+        "line 2 must have objects of scorer, version",
+    ),
+    (
+        lambda line: b'{"text": "a", "id": "d\\ud800"}',
+        "line 2 must have an id that is Unicode, got half a surrogate pair at character 2",
+    ),
 ]
 
 
@@ -254,6 +266,31 @@ def test_a_shard_that_was_not_finished_is_not_there(tmp_path: Path) -> None:
         shard_writer(tmp_path / "file" / "part-0.jsonl", "jsonl"),
     ):
         pass
+
+
+def test_half_a_marked_corpus_is_not_taken_for_a_whole_one(tmp_path: Path) -> None:
+    out = tmp_path / "all" / "out"
+    (out / "_work").mkdir(parents=True)
+    plan, manifest = out / "_work" / "plan.json", out / "manifest.json"
+    plan.write_text("{}")
+    for name in ("a.jsonl", "b.jsonl"):
+        write_jsonl(out / name, rows_of(1))
+    for folder in (out, out.parent):
+        with pytest.raises(
+            DataError, match=r"out must be a marked corpus that is whole, got a run without its"
+        ):
+            next(read_marked([folder]))
+    assert len(list(read_marked([out / "a.jsonl"]))) == 1  # a file that somebody names is meant
+    ours: dict[str, Any] = {"scorers": [], "broken lines": {}}
+    manifest.write_text(json.dumps({**ours, "shards": ["a.jsonl", "b.jsonl", "c.jsonl", "d.jsonl"]}))
+    with pytest.raises(DataError, match=r"must hold all shards of its manifest, got no c.jsonl and 1 other"):
+        next(read_marked([out]))
+    manifest.write_text(json.dumps({**ours, "shards": ["a.jsonl", "b.jsonl"]}))
+    plan.unlink()
+    assert len(list(read_marked([out]))) == 2
+    for others in ('{"shards": [{"raw": 1}]}', "[1]", "no JSON"):  # a manifest of somebody else says nothing
+        manifest.write_text(others)
+        assert len(list(read_marked([out]))) == 2
 
 
 def test_a_piece_is_plain_json(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from fivenines.conditional.tagging.rules import ColumnScorer, RegexScorer, per_s
 from fivenines.conditional.tagging.scorers import SpanScorer
 from fivenines.conditional.tagging.spans import SpannedText, segments
 from fivenines.conditional.tagging.style import StyleScorer
-from fivenines.errors import ConfigError
+from fivenines.errors import ConfigError, DataError
 
 
 def cut(text: str, unit: str = "sentences") -> SpannedText:
@@ -75,6 +75,11 @@ def test_a_column_is_the_score_of_every_segment() -> None:
     for wrong in (None, "0.3", True, -1, float("nan"), float("inf")):
         found = scorer.score([SpannedText(text.text, text.spans, meta={"toxicity": wrong})])[0]
         assert np.isnan(found).all()
+    huge = SpannedText(text.text, text.spans, id="d7", meta={"toxicity": 10**400})
+    with pytest.raises(
+        DataError, match=r'text d7 must have a number of at most 1.8e\+308 in "toxicity", got 10'
+    ):
+        scorer.score([huge])
 
 
 @given(

@@ -16,8 +16,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fivenines.conditional.tagging import places, running
 from fivenines.conditional.tagging.classifying import ClassifierScorer
 from fivenines.conditional.tagging.making import scorers_from
+from fivenines.conditional.tagging.places import Piece
 from fivenines.conditional.tagging.reading import read_marked
 from fivenines.conditional.tagging.rules import RegexScorer
 from fivenines.conditional.tagging.running import Run, TaggingSettings, Workers, forecast, start, tag_corpus
@@ -302,6 +304,31 @@ def test_another_run_in_the_same_folder_is_refused(corpus: Path, tmp_path: Path)
         start([corpus], tmp_path / "none", [])
     with TaskLock(run.work), pytest.raises(LockedError, match="must be used by one run at a time"):
         tag_corpus(run)
+
+
+def test_a_kill_before_there_is_a_plan_blocks_nothing(corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "out" / "_work").mkdir(parents=True)
+    (tmp_path / "out" / "_work" / ".plan.json.77.partial").write_text("half")
+    run = tagged([corpus], tmp_path / "out", [RegexScorer("a")])
+    assert len(list(read_marked([run.out]))) == 200
+
+
+def test_only_one_of_two_processes_plans(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, plan_shards = tmp_path / "out", places.plan_shards
+    with TaskLock(out / "_work"), pytest.raises(LockedError, match="must be used by one run at a time"):
+        start([corpus], out, [RegexScorer("a")])
+
+    def slow(files: Sequence[Path], size: int) -> list[list[Piece]]:
+        monkeypatch.undo()
+        start([corpus], out, [RegexScorer("a")])  # another is faster
+        return plan_shards(files, size)
+
+    monkeypatch.setattr(running, "plan_shards", slow)
+    with pytest.raises(ConfigError, match=r"its scorers were others"):
+        start([corpus], out, [RegexScorer("b")])
+    tag_corpus(start([corpus], out, [RegexScorer("a")]))
 
 
 def test_settings_that_cannot_be() -> None:

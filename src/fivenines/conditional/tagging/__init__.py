@@ -5,7 +5,7 @@
     making                    scorers from words and TOML
     places, reading, writing  shards of files, read and written
     blocks, executors         the steps as blocks of datatrove; here, on Ray or on Slurm (extra ``corpora``)
-    running, manifest         a whole run, and what it did
+    running, submitting, manifest  a whole run, its jobs elsewhere, and what it did
     agreement                 how well marks agree with people
 
 Nothing here loads torch or datatrove before it is used.

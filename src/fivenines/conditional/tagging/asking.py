@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import threading
@@ -96,7 +97,8 @@ class Server:
                     ) from None
                 again = code in (408, 409, 425, 429) or code >= 500
                 return None, f"HTTP {code}", _seconds(error.headers.get("Retry-After")) if again else -1.0
-        except (OSError, ValueError) as error:  # no connection, no answer in time, or one that is no JSON
+        except (OSError, ValueError, http.client.HTTPException, RecursionError) as error:
+            # no connection, no answer in time, half of one, or one that is no JSON
             return None, f"{type(error).__name__}: {error}", 0.0
 
     def _key(self) -> str:

@@ -6,6 +6,7 @@ What a judge does not answer, or answers in another form than was agreed, stays 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -94,12 +95,15 @@ class ChatScorer:
 
     def _read(self, reply: Any) -> float:
         try:
-            answer = str(reply["choices"][0]["message"]["content"]).strip().casefold()
+            content = reply["choices"][0]["message"]["content"]
         except (KeyError, IndexError, TypeError):
-            answer = ""
-        score = self.answers.get(answer)
-        if not self.answers and _NUMBER.fullmatch(answer) and float(answer) <= self.most:
-            score = float(answer)
+            content = None
+        score = None
+        if isinstance(content, str):  # null, of one who refuses, is no "none"
+            answer = content.strip().casefold()
+            score = self.answers.get(answer)
+            if not self.answers and _NUMBER.fullmatch(answer) and float(answer) <= self.most:
+                score = float(answer)
         if score is None:
             self._server.count(_UNREADABLE)
             return float("nan")
@@ -202,7 +206,7 @@ def _empty(texts: Sequence[SpannedText]) -> list[Scores]:
 
 def _is_score(value: Any) -> bool:
     return value is None or (
-        isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < np.inf
+        isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= sys.float_info.max
     )
 
 

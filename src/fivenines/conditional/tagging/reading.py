@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 from fivenines.conditional.marks import MarkedText
 from fivenines.conditional.tagging.places import END_OF_TEXT, Piece, compression, expand, opened, plan_shards
 from fivenines.errors import ConfigError, DataError, sentence
+from fivenines.files import read_json
 
 __all__ = ["BadRows", "Columns", "read_marked", "read_piece", "too_many"]
 
@@ -66,12 +68,40 @@ def too_many(count: int, most: int, places: list[str]) -> DataError:
 def read_marked(inputs: Iterable[str | Path], *, columns: Columns | None = None) -> Iterator[MarkedText]:
     """Every text of files, folders (such as the output of a run) or patterns, in order; one at a time in memory.
 
-    Raises DataError for what is broken, with file and line.
+    Raises DataError for what is broken, with file and line, and for a folder that is marked in part.
     """
+    inputs = list(inputs)
+    _check_whole(inputs)
     bad = BadRows()
     for shard in plan_shards(expand(inputs), 1 << 62):
         for piece in shard:
             yield from read_piece(piece, Columns() if columns is None else columns, bad)
+
+
+def _check_whole(inputs: Iterable[str | Path]) -> None:
+    """Raises DataError for folders of a run that has not come to its end, or whose shards have been lost since."""
+    given = [path for path in (Path(each).expanduser() for each in inputs) if path.is_dir()]
+    for folder in sorted({*given, *(file.parent for file in (expand(given) if given else []))}):
+        then = "Give the command of its run again: it does what is missing."
+        manifest = folder / "manifest.json"
+        if manifest.is_file():
+            missing = [name for name in _shards(manifest) if not (folder / name).is_file()]
+            if missing:
+                got = f"no {missing[0]}" + (f" and {len(missing) - 1} other(s)" if missing[1:] else "")
+                raise DataError(sentence(str(folder), "must hold all shards of its manifest", got, then))
+        elif (folder / "_work" / "plan.json").is_file():
+            must, got = "must be a marked corpus that is whole", "a run without its manifest"
+            raise DataError(sentence(str(folder), must, got, then))
+
+
+def _shards(manifest: Path) -> list[str]:
+    """The shards that a manifest names; none where it is somebody else's."""
+    try:
+        found = read_json(manifest)
+    except DataError:
+        return []
+    ours = isinstance(found, dict) and {"scorers", "shards", "broken lines"} <= found.keys()
+    return list(found["shards"]) if ours else []
 
 
 def read_piece(piece: Piece, columns: Columns, bad: BadRows) -> Iterator[MarkedText]:
@@ -129,7 +159,7 @@ def _from_rows(piece: Piece, columns: Columns, bad: BadRows) -> Iterator[MarkedT
 
 def _parsed(where: str, line: str) -> dict[str, Any]:
     try:
-        row = json.loads(line, parse_constant=_no_constant)
+        row = json.loads(line, parse_constant=_no_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise DataError(sentence(where, f"must be JSON ({error})", line.strip(), _SKIP)) from None
     if not isinstance(row, dict):
@@ -141,27 +171,35 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not in JSON")
 
 
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise ValueError(f"{digits[:20]} is too large")
+    return value
+
+
 def _marked(where: str, row: Mapping[str, Any], columns: Columns, name: str) -> MarkedText:
     """A row as a text; its name is that of the place where it has none of its own."""
     text = row.get(columns.text)
     if not isinstance(text, str):
         got = f"columns {', '.join(map(str, row)) or 'none'}" if text is None else repr(text)
         raise DataError(sentence(where, f'must have text in "{columns.text}"', got, _SKIP))
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            got = f"half a surrogate pair at character {error.start + 1}"
-            raise DataError(sentence(where, "must have text that is Unicode", got, _SKIP)) from None
+    _check_unicode(where, "text", text)
     meta, marks = _metadata(where, row, columns)
     given = row.get(columns.id)
-    known = {
-        "text": text,
-        "id": name if given is None or given == "" else str(given),
-        "meta": meta,
-        "marks": marks,
-    }
-    return MarkedText.from_row(known, where)
+    key = name if given is None or given == "" else str(given)
+    _check_unicode(where, "an id", key)
+    return MarkedText.from_row({"text": text, "id": key, "meta": meta, "marks": marks}, where)
+
+
+def _check_unicode(where: str, what: str, text: str) -> None:
+    if text.isascii():
+        return
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        got = f"half a surrogate pair at character {error.start + 1}"
+        raise DataError(sentence(where, f"must have {what} that is Unicode", got, _SKIP)) from None
 
 
 def _metadata(where: str, row: Mapping[str, Any], columns: Columns) -> tuple[dict[str, Any], Any]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
@@ -15,7 +16,7 @@ from fivenines.conditional.marks import Span
 from fivenines.conditional.tagging.scorers import Scores, settings_version
 from fivenines.conditional.tagging.spans import SpannedText
 from fivenines.data.windows import paragraphs
-from fivenines.errors import ConfigError, sentence
+from fivenines.errors import ConfigError, DataError, sentence
 
 __all__ = ["ColumnScorer", "RegexScorer", "per_segment", "quotations"]
 
@@ -78,6 +79,7 @@ class ColumnScorer:
     """A number that each document brings along in ``column`` of its metadata: scores that somebody has made before.
 
     Every segment of the document gets it; a document without one, or with one that is no score, stays unscored.
+    Scoring raises DataError for an integer that is too large for a score.
     """
 
     column: str
@@ -93,7 +95,7 @@ class ColumnScorer:
 
     def score(self, texts: Sequence[SpannedText]) -> list[Scores]:
         """The column, for each segment alike."""
-        return [np.full(len(text.spans), _number(text.meta, self.column)) for text in texts]
+        return [np.full(len(text.spans), _number(text, self.column)) for text in texts]
 
 
 def per_segment(spans: Sequence[Span], found: Sequence[Span]) -> Scores:
@@ -121,11 +123,15 @@ def _inside(place: int, spans: Sequence[Span]) -> bool:
     return after > 0 and place < spans[after - 1][1]
 
 
-def _number(meta: Mapping[str, Any], column: str) -> float:
-    value = meta.get(column)
+def _number(text: SpannedText, column: str) -> float:
+    value = text.meta.get(column)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
         return float("nan")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError as error:
+        must = f'must have a number of at most {sys.float_info.max:.3g} in "{column}"'
+        raise DataError(sentence(f"text {text.id}", must, value)) from error
 
 
 @lru_cache(maxsize=64)

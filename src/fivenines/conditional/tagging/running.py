@@ -25,6 +25,7 @@ from fivenines.conditional.tagging.places import Piece, expand, fingerprint, pla
 from fivenines.conditional.tagging.reading import BadRows, Columns, read_piece
 from fivenines.conditional.tagging.scorers import SpanScorer, marks_by
 from fivenines.conditional.tagging.spans import SpannedText, Unit, check_unit, segments
+from fivenines.conditional.tagging.submitting import check_no_jobs, submit
 from fivenines.conditional.tagging.writing import Format, check_format, shard_file, sweep
 from fivenines.errors import ConfigError, DataError, FiveninesError, sentence
 from fivenines.files import read_json, write_json_atomic
@@ -157,7 +158,7 @@ def start(
     """Plan a run, or take up the one that stands in ``out``. Nothing is scored yet.
 
     Raises DataError for inputs that are not there or cannot be unpacked, ConfigError for a folder that holds something
-    else, or no scorer.
+    else, or no scorer, LockedError where another process begins a run there.
     """
     settings = TaggingSettings() if settings is None else settings
     out = Path(out).absolute()
@@ -175,14 +176,15 @@ def start(
         "settings": settings.identity,
     }
     place = out / "_work" / _PLAN
-    if place.is_file():
-        plan = read_json(place)
-        _check_same(out, plan["identity"], identity)
-    else:
+    if not place.is_file():
         _check_new(out)
         shards = plan_shards(files, int(settings.shard_mb * 2**20))
-        plan = {"identity": identity, "shards": [[piece.to_dict() for piece in shard] for shard in shards]}
-        write_json_atomic(place, plan)
+        made = {"identity": identity, "shards": [[piece.to_dict() for piece in shard] for shard in shards]}
+        with TaskLock(place.parent):
+            if not place.is_file():  # else another process was faster, and its plan holds
+                write_json_atomic(place, made)
+    plan = read_json(place)
+    _check_same(out, plan["identity"], identity)
     sizes = tuple(sum(piece["size"] for piece in shard) for shard in plan["shards"])
     return Run(out, tuple(scorers), settings, len(sizes), sizes)
 
@@ -249,12 +251,16 @@ def tag_corpus(run: Run, workers: Workers | None = None) -> dict[str, Any] | Non
     and settings give the same files, however often it was killed.
 
     Raises DataError for broken lines, ModelError or ScoringError for scorers that cannot go on, ResourceError for a
-    machine that cannot, LockedError where the same run is under way, ConfigError without the extra ``corpora``.
+    machine that cannot, LockedError where the same run is under way (jobs of Slurm count as under way until all shards
+    are done or their file in ``_work`` is deleted), ConfigError without the extra ``corpora``.
     """
     workers = Workers() if workers is None else workers
     blocks, executors = _library("blocks"), _library("executors")
+    slurm = workers.where == "slurm"
     with TaskLock(run.work):
-        sweep(run.out)
+        check_no_jobs(run.work, run.shards - len(run.done))
+        if not slurm:  # a job that somebody took for ended may still write
+            sweep(run.out)
         _forget_undone(run)
         notes, reports, settings = run.work / "notes", run.work / "reports", run.settings
         shutil.rmtree(notes, ignore_errors=True)
@@ -281,10 +287,13 @@ def tag_corpus(run: Run, workers: Workers | None = None) -> dict[str, Any] | Non
             threads=workers.threads_each,
             options=workers.options,
         )
-        executor.run()
+        if slurm:
+            submit(executor, run.work)
+        else:
+            executor.run()
         _raise_failures(notes)
         left = run.shards - len(run.done)
-        if left and workers.where == "slurm":
+        if left and slurm:
             return None
         if left:
             then = f"See {run.work / 'logs'}, and run again: what is marked is kept."
@@ -324,6 +333,7 @@ def _manifest(run: Run) -> dict[str, Any]:
         **merge_reports(run.work / "reports", run.shards, run.settings.max_bad),
     }
     write_json_atomic(run.out / "manifest.json", found)
+    check_no_jobs(run.work, 0)  # they are done
     return found
 
 
@@ -346,11 +356,16 @@ def _differences(before: Any, now: Any) -> str:
 
 
 def _check_new(out: Path) -> None:
-    if out.is_file() or (out.is_dir() and any(path.name[0] != "." for path in out.iterdir())):
+    if out.is_file() or (out.is_dir() and any(map(_others, out.iterdir()))):
         then = "Give another folder."
         raise ConfigError(
             sentence(f"OUT {out}", "must be a new folder, or one of a run before", "others", then)
         )
+
+
+def _others(path: Path) -> bool:
+    """Not hidden, and not what a run leaves that was killed before it had a plan."""
+    return path.name[0] != "." and path.name != "_work"
 
 
 def _library(module: str) -> Any:

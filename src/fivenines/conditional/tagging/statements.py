@@ -40,7 +40,8 @@ def statements(text: str) -> tuple[Span, ...] | None:
                 return None
             found.append((start, stop))
             before = stop
-    return None if text[before:].strip() else tuple(found)  # some characters that no Python has end no statement
+    # some characters that no Python has end no statement
+    return None if text[before:].strip() else tuple(found)
 
 
 def _rows(lines: list[str]) -> Iterator[tuple[int, int]]:
