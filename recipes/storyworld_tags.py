@@ -209,8 +209,8 @@ def controls(model: TaggedModel | LanguageModel) -> dict[str, Control]:
     return {
         "none": plainly(free),
         "good tag": plainly(good),
-        "good tag, guidance 1": plainly(TaggedGenerator(model, guidance=Guidance(1.0, 0.95))),
-        "good tag, guidance 3": plainly(TaggedGenerator(model, guidance=Guidance(3.0, 0.95))),
+        "good tag, guidance 2": plainly(TaggedGenerator(model, guidance=Guidance(2.0, 0.95))),
+        "good tag, guidance 4": plainly(TaggedGenerator(model, guidance=Guidance(4.0, 0.95))),
         "anew by the tag after": anew(good, TagRisk(model, 1)),
         "anew by the likelihood ratio": anew(good, LikelihoodRatio(model, 0)),
     }
