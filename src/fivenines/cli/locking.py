@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fivenines.errors import ConfigError, sentence
+from fivenines.cli.tagged import generator_of
 
 if TYPE_CHECKING:
-    from fivenines.conditional.decoding import TaggedGenerator
     from fivenines.conditional.locking import Locked
 
 __all__ = ["register"]
@@ -85,7 +84,7 @@ def lock(
     config = LockConfig(**settings, training=TrainingConfig(**training))
     console = Console()
     done = lock(
-        _teacher(model, policy, guidance, base_top_p, lookahead),
+        generator_of(model, policy, guidance, base_top_p, lookahead),
         list(read_prompts(prompts)),
         config,
         texts=[each.text for each in read_marked(texts)] if texts else [],
@@ -94,28 +93,6 @@ def lock(
         say=lambda line: None if quiet else console.print(f"[dim]{line}[/dim]"),
     )
     _tell(done, out)
-
-
-def _teacher(
-    folder: Path, policy: str, guidance: float | None, base_top_p: float, lookahead: int | None
-) -> TaggedGenerator:
-    from fivenines.conditional.decoding import TaggedGenerator
-    from fivenines.conditional.guidance import Guidance
-    from fivenines.conditional.lookahead import Lookahead
-    from fivenines.conditional.model import TaggedModel
-    from fivenines.conditional.policy import TagPolicy
-    from fivenines.conditional.watching import tags_all
-
-    if guidance is None and base_top_p != 1.0:
-        raise ConfigError(sentence("--base-top-p", "needs --guidance", base_top_p))
-    model = TaggedModel.load(folder)
-    relative = any(tags_all(rule) for rule in model.scheme.rules)
-    return TaggedGenerator(
-        model,
-        None if policy == "good" else TagPolicy.load(policy),
-        guidance=None if guidance is None else Guidance(guidance, base_top_p),
-        lookahead=None if lookahead is None else Lookahead(lookahead, relative=relative),
-    )
 
 
 def _tell(done: Locked, out: Path) -> None:

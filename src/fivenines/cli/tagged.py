@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fivenines.conditional.decoding import TaggedGenerator
     from fivenines.conditional.watching import SegmentRisk, Unit
 
-__all__ = ["register"]
+__all__ = ["generator_of", "register"]
 
 _AT_ONCE = 512  # prompts held with their readings
 
@@ -78,16 +78,17 @@ def generate(
     from fivenines.data.snippets import read_prompts
     from fivenines.files import write_jsonl_atomic
 
-    generator = _generator(folder, policy or "good", guidance, base_top_p, lookahead)
+    generator = generator_of(folder, policy or "good", guidance, base_top_p, lookahead)
     generator = generator.with_sampling(**{k: v for k, v in sampling.items() if v is not None})
     texts = list(read_prompts(prompts))
     count = write_jsonl_atomic(out, _rows(generator, texts, seed))
     typer.echo(f"Wrote {out}: {count:,} texts by {folder}.")
 
 
-def _generator(
+def generator_of(
     folder: Path, policy: str, guidance: float | None, base_top_p: float, lookahead: int | None
 ) -> TaggedGenerator:
+    """The model of a folder under what the options say; ``policy``: good, none, or a TOML file."""
     from fivenines.conditional.decoding import TaggedGenerator
     from fivenines.conditional.guidance import Guidance
     from fivenines.conditional.lookahead import Lookahead
