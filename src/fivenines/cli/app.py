@@ -20,7 +20,7 @@ from fivenines.cli import (
     tagging,
     tasks,
 )
-from fivenines.errors import FiveninesError, UserError
+from fivenines.errors import FiveninesError, UserError, sentence
 
 __all__ = ["app", "main"]
 
@@ -70,6 +70,13 @@ def main() -> None:
         _fail(str(error), 2)
     except FiveninesError as error:
         _fail(str(error), 1)
+    except (
+        FileNotFoundError
+    ) as error:  # where a full disk shows first: a library asks for it when it is imported
+        if "temporary directory" not in str(error):
+            raise
+        then = "Free some space, or set TMPDIR to a folder where files can be made."
+        _fail(sentence("the folder for temporary files", "must be writable", "none that is", then), 2)
     except BrokenPipeError:  # the reader of a pipe has gone, as with `| head`
         sys.stderr.close()
         sys.exit(0)
