@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 import torch
 
-from fivenines.conditional.decoding import TaggedGenerator, speller
+from fivenines.conditional.decoding import TaggedGenerator
 from fivenines.conditional.generate import TagLogitsProcessor, logit_bias, tagged_inputs
 from fivenines.conditional.model import TaggedModel
 from fivenines.conditional.policy import TagPolicy
 from fivenines.errors import ConfigError, DataError
 from fivenines.models.language_model import SamplingConfig
+from fivenines.models.tokenizing import speller
 from small_tagged import BAD, GOOD, tagged_model
 
 PROMPTS = ["Then Ann sang.", "Then Bob fell. Then Mara bled.", "Then Mara smiled. Then"]

@@ -70,9 +70,8 @@ def main() -> None:
         _fail(str(error), 2)
     except FiveninesError as error:
         _fail(str(error), 1)
-    except (
-        FileNotFoundError
-    ) as error:  # where a full disk shows first: a library asks for it when it is imported
+    except FileNotFoundError as error:
+        # so a full disk shows first where a library asks for a temporary folder when it is imported
         if "temporary directory" not in str(error):
             raise
         then = "Free some space, or set TMPDIR to a folder where files can be made."

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fivenines.cli.tasks import generate_filtered
 from fivenines.errors import ConfigError, sentence
 
 if TYPE_CHECKING:
@@ -69,8 +70,6 @@ def generate(
         if named := [name for name, value in steered.items() if value is not None]:
             must = "take a model's folder, not a task's"
             raise ConfigError(sentence(", ".join(named), must, str(folder), "Name the generator's folder."))
-        from fivenines.cli.tasks import generate as generate_filtered
-
         generate_filtered(folder, prompts, out, seed, candidates, number)
         return
     if candidates or number is not None:

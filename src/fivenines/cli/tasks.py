@@ -106,22 +106,10 @@ def score(
     typer.echo(f"Wrote {target}: {counted.scored:,} scored, {counted.unscored:,} that could not be.")
 
 
-def generate(
-    folder: Folder,
-    prompts: Annotated[Path, typer.Option(help="Prompts: a line each, or JSONL.", metavar="FILE")],
-    out: Annotated[Path, typer.Option(help="Outputs as JSONL.", metavar="FILE")],
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    candidates: Annotated[
-        bool, typer.Option(help="Keep the rejected candidates with their reasons.")
-    ] = False,
-    number: Annotated[
-        int | None,
-        typer.Option(
-            "--round", min=0, help="With the classifier and threshold of this round, not the task's own."
-        ),
-    ] = None,
+def generate_filtered(
+    folder: Path, prompts: Path, out: Path, seed: int, candidates: bool, number: int | None
 ) -> None:
-    """Continue prompts through the filter: only what the classifier passed comes out, else null."""
+    """What ``fivenines generate`` does with a task: only what the classifier passed comes out, else null."""
     from fivenines.cli.tables import print_cost
     from fivenines.pipeline.serving import deployed, generate_file
     from fivenines.rounds.folders import deployed_by

@@ -14,15 +14,16 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fivenines.conditional.decoding import TaggedGenerator, TaggedText, speller
+from fivenines.conditional.decoding import TaggedGenerator, TaggedText
 from fivenines.conditional.schemes import Labelled
 from fivenines.conditional.watching import Unit
 from fivenines.errors import ConfigError, ScoringError, sentence
 from fivenines.models.decoding import Ids
 from fivenines.models.protocols import ScorerLike
 from fivenines.models.stopping import Stop
+from fivenines.models.tokenizing import speller
 from fivenines.records import Snippet
-from fivenines.stats.checks import number
+from fivenines.stats.checks import check_finite
 
 __all__ = ["BacktrackedText", "Backtracking", "BacktrackingGenerator", "TextScore", "watched_risk"]
 
@@ -47,8 +48,7 @@ class Backtracking:
     abstain: bool = False
 
     def __post_init__(self) -> None:
-        if not np.isfinite(number(self.limit, "limit")):
-            raise ConfigError(sentence("limit", "must be finite", self.limit))
+        check_finite(self.limit, "limit")
         if self.unit not in _STOPS:
             raise ConfigError(sentence("unit", "must be sentence or line", self.unit))
         for name in ("segments", "tries", "budget"):

@@ -25,8 +25,9 @@ from fivenines.errors import ConfigError, DataError, sentence
 from fivenines.models.decoding import CachedDecoder, Ids, PlainDecoder, make_peeking_decoder
 from fivenines.models.language_model import SamplingConfig
 from fivenines.models.sampling import Sampler, output_size
+from fivenines.models.tokenizing import speller
 
-__all__ = ["TaggedGenerator", "TaggedText", "speller"]
+__all__ = ["TaggedGenerator", "TaggedText"]
 
 _LINE_ENDS = ("\n", "\r\n", "\r")
 
@@ -263,16 +264,6 @@ class TaggedGenerator:
         """Forget the prompts that were read; draws are then those of a fresh process, bit by bit."""
         if self._made is not None:
             self._made[1].clear()
-
-
-def speller(tokenizer: PreTrainedTokenizerBase) -> Spell:
-    """Tokens to text, without special tokens, blanks as they are."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is not None:
-        return lambda tokens: str(backend.decode(tokens, skip_special_tokens=True))
-    return lambda tokens: str(
-        tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    )
 
 
 def _at_end(tokens: Ids, sampler: Sampler) -> bool:

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor
 
-from fivenines.conditional.decoding import speller
 from fivenines.conditional.model import TaggedModel
 from fivenines.conditional.policy import ChangePolicy, TagPolicy
 from fivenines.errors import ConfigError, DataError, sentence
 from fivenines.models.batching import pad
 from fivenines.models.decoding import Ids
+from fivenines.models.tokenizing import speller
 
 __all__ = ["TagLogitsProcessor", "logit_bias", "tagged_inputs"]
 

@@ -7,7 +7,6 @@ the tags as they are and row 2i + 1 with each good tag replaced by a bad one, al
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,7 +22,7 @@ from fivenines.errors import ConfigError, sentence
 from fivenines.models.decoding import CachedDecoder, Ids, PlainDecoder
 from fivenines.models.prefix_cache import Prefix
 from fivenines.models.token_choice import token_weights
-from fivenines.stats.checks import number
+from fivenines.stats.checks import check_finite, number
 
 __all__ = ["ContrastDecoder", "Guidance", "contrast_of"]
 
@@ -40,8 +39,7 @@ class Guidance:
     base_top_p: float = 1.0
 
     def __post_init__(self) -> None:
-        if not math.isfinite(number(self.weight, "the weight of guidance")):
-            raise ConfigError(sentence("the weight of guidance", "must be finite", self.weight))
+        check_finite(self.weight, "the weight of guidance")
         if not 0.0 < number(self.base_top_p, "base_top_p") <= 1.0:
             raise ConfigError(sentence("base_top_p", "must lie in (0, 1]", self.base_top_p))
 

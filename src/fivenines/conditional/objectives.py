@@ -14,7 +14,6 @@ all share: a token whose score is not known is never charged, the end of a text 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, Literal
@@ -28,7 +27,7 @@ from torch import Tensor
 from fivenines.conditional.marks import Marks
 from fivenines.errors import ConfigError, sentence
 from fivenines.models.losses import IGNORE, language_model_loss, unlikelihood_loss, value_loss
-from fivenines.stats.checks import number
+from fivenines.stats.checks import check_finite, check_share
 
 __all__ = [
     "AdvantageWeighted",
@@ -127,9 +126,9 @@ class Conditional(Objective):
     scored: ClassVar[bool] = False  # the scheme knows whose
 
     def __post_init__(self) -> None:
-        if _finite(self.emphasis, "emphasis") < 1:
+        if check_finite(self.emphasis, "emphasis") < 1:
             raise ConfigError(sentence("emphasis", "must be at least 1", self.emphasis))
-        _finite(self.above, "above")
+        check_finite(self.above, "above")
 
     @property
     def with_tags(self) -> bool:
@@ -178,7 +177,7 @@ class Filtering(_Scored):
     kind: ClassVar[str] = "filtering"
 
     def __post_init__(self) -> None:
-        _finite(self.threshold, "threshold")
+        check_finite(self.threshold, "threshold")
         if self.by not in ("mean", "max"):
             raise ConfigError(sentence("by", "must be mean or max", self.by))
 
@@ -201,8 +200,8 @@ class Unlikelihood(_Scored):
     kind: ClassVar[str] = "unlikelihood"
 
     def __post_init__(self) -> None:
-        _finite(self.threshold, "threshold")
-        if _finite(self.alpha, "alpha") < 0:
+        check_finite(self.threshold, "threshold")
+        if check_finite(self.alpha, "alpha") < 0:
             raise ConfigError(sentence("alpha", "must not be negative", self.alpha))
 
     def loss(
@@ -229,7 +228,7 @@ class TokenMasked(_Scored):
     kind: ClassVar[str] = "token_masked"
 
     def __post_init__(self) -> None:
-        _finite(self.threshold, "threshold")
+        check_finite(self.threshold, "threshold")
         if any(character.isspace() for character in self.hidden):
             raise ConfigError(sentence("hidden", "must be a token without blanks", repr(self.hidden)))
 
@@ -246,7 +245,7 @@ class _Weighted(_Scored):
 
     def _check(self, beta: float) -> None:
         for name, value in (("beta", beta), ("clip", self.clip)):
-            if _finite(value, name) <= 0:
+            if check_finite(value, name) <= 0:
                 raise ConfigError(sentence(name, "must be positive", value))
 
     def scale(self, scores: NDArray[np.float32]) -> Scale:
@@ -312,8 +311,7 @@ class AdvantageWeighted(_Weighted):
 
     def __post_init__(self) -> None:
         self._check(self.beta)
-        if not 0.0 <= number(self.alpha, "alpha") <= 1.0:
-            raise ConfigError(sentence("alpha", "must lie in [0, 1]", self.alpha))
+        check_share(self.alpha, "alpha")
 
     def scale(self, scores: NDArray[np.float32]) -> Scale:
         if len(scores) and scores.max() > 1:
@@ -368,12 +366,6 @@ def objective_from_dict(row: Mapping[str, Any]) -> Objective:
     except TypeError as error:
         must = "must have its own settings"
         raise ConfigError(sentence(f"objective {kind}", must, str(error))) from error
-
-
-def _finite(value: Any, name: str) -> float:
-    if not math.isfinite(number(value, name)):
-        raise ConfigError(sentence(name, "must be finite", value))
-    return float(value)
 
 
 def _known(scores: Tensor, labels: Tensor) -> Tensor:

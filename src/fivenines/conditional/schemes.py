@@ -22,7 +22,7 @@ import numpy as np
 
 from fivenines.conditional.marks import MarkedText, Span
 from fivenines.errors import ConfigError, sentence
-from fivenines.stats.checks import number
+from fivenines.stats.checks import check_finite, check_share, number
 
 __all__ = ["Banded", "Enclosed", "Inline", "Insertion", "Labelled", "Rule", "Scheme"]
 
@@ -65,7 +65,7 @@ class Banded:
             raise ConfigError(sentence("bad_from", f"must lie in [1, {len(self.edges)}]", self.bad_from))
         if self.place not in ("before", "after"):
             raise ConfigError(sentence("place", "must be before or after", self.place))
-        _check_share(self.drop, "drop")
+        check_share(self.drop, "drop")
 
     def band(self, score: float) -> int:
         """Which band a score lies in; one on an edge lies in the better band."""
@@ -109,9 +109,8 @@ class Enclosed:
         if not self.opening or not self.closing or self.opening == self.closing:
             must = "must be two different tags"
             raise ConfigError(sentence("opening and closing", must, f"{self.opening!r} and {self.closing!r}"))
-        _check_share(self.drop, "drop")
-        if not np.isfinite(self.above):
-            raise ConfigError(sentence("above", "must be finite", self.above))
+        check_share(self.drop, "drop")
+        check_finite(self.above, "above")
 
     def insertions(self, marked: MarkedText, rng: np.random.Generator) -> Iterator[Insertion]:
         """The tags of a text, each with its offset."""
@@ -162,9 +161,8 @@ class Inline:
     def __post_init__(self) -> None:
         if not self.tag:
             raise ConfigError(sentence("an inline tag", "must not be empty", repr(self.tag)))
-        _check_share(self.rate, "rate")
-        if not np.isfinite(self.above):
-            raise ConfigError(sentence("above", "must be finite", self.above))
+        check_share(self.rate, "rate")
+        check_finite(self.above, "above")
 
     def insertions(self, marked: MarkedText, rng: np.random.Generator) -> Iterator[Insertion]:
         """The tags of a text, each with its offset."""
@@ -212,7 +210,7 @@ class Labelled:
         for value in self.banned:
             if value not in self.values:
                 raise ConfigError(sentence("banned", "must hold values that have a tag", value))
-        _check_share(self.drop, "drop")
+        check_share(self.drop, "drop")
 
     def insertions(self, marked: MarkedText, rng: np.random.Generator) -> Iterator[Insertion]:
         """The tag of a text, at its start."""
@@ -262,8 +260,8 @@ class Scheme:
         object.__setattr__(self, "rules", tuple(self.rules))
         if not self.rules:
             raise ConfigError(sentence("a scheme", "must have a rule", "none"))
-        _check_share(self.share, "share")
-        _check_share(self.untagged_start, "untagged_start")
+        check_share(self.share, "share")
+        check_share(self.untagged_start, "untagged_start")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
             raise ConfigError(sentence("seed", "must be a whole number of at least 0", self.seed))
         found: list[str] = []
@@ -372,11 +370,6 @@ def _closes_unopened(
         return False
     mine = [other for other in found if other[2] == number]
     return mine[0][3] == rule.closing and mine[0][0] == offset
-
-
-def _check_share(value: float, name: str) -> None:
-    if not 0.0 <= number(value, name) <= 1.0:
-        raise ConfigError(sentence(name, "must lie in [0, 1]", value))
 
 
 def _numbers(name: str) -> list[int]:

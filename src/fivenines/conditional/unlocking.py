@@ -43,7 +43,7 @@ from fivenines.models.training import train
 from fivenines.models.training_config import TrainingConfig
 from fivenines.records import Snippet
 from fivenines.stats import Estimate
-from fivenines.stats.checks import check_level, number
+from fivenines.stats.checks import check_finite, check_level, check_share
 
 __all__ = ["AttackTexts", "Truth", "UnlockConfig", "UnlockReport", "Unlocked", "tuning_curve", "unlock"]
 
@@ -74,10 +74,8 @@ class UnlockConfig:
         object.__setattr__(self, "steps", tuple(self.steps))
         if not isinstance(self.draws, int) or self.draws < 1:
             raise ConfigError(sentence("draws", "must be an integer of at least 1", self.draws))
-        if not 0.0 <= number(self.threshold, "threshold") <= 1.0:
-            raise ConfigError(sentence("threshold", "must lie in [0, 1]", self.threshold))
-        if not np.isfinite(number(self.bias, "bias")):
-            raise ConfigError(sentence("bias", "must be finite", self.bias))
+        check_share(self.threshold, "threshold")
+        check_finite(self.bias, "bias")
         rising = all(low < high for low, high in zip((0, *self.steps), self.steps, strict=False))
         if not self.steps or not rising or not all(isinstance(step, int) for step in self.steps):
             raise ConfigError(sentence("steps", "must be rising integers from 1", list(self.steps)))

@@ -13,7 +13,6 @@ same tokens in step. It samples as a language model does, and its draws have an 
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -40,7 +39,7 @@ from fivenines.models.token_choice import token_weights
 from fivenines.models.training import train
 from fivenines.models.training_config import TrainingConfig
 from fivenines.records import Snippet
-from fivenines.stats.checks import check_rate, flat_array, number
+from fivenines.stats.checks import check_finite, check_rate, flat_array, number
 from fivenines.stats.designs import log_odds
 
 __all__ = ["GuidedGenerator", "ReweightedGenerator", "fit_expert", "passing_failures"]
@@ -80,8 +79,7 @@ class GuidedGenerator:
     ) -> None:
         if expert is None and anti is None:
             raise ConfigError(sentence("a guided generator", "needs an expert or an anti-expert", "neither"))
-        if not math.isfinite(number(strength, "strength")):
-            raise ConfigError(sentence("strength", "must be finite", strength))
+        check_finite(strength, "strength")
         if not 0.0 < number(base_top_p, "base_top_p") <= 1.0:
             raise ConfigError(sentence("base_top_p", "must lie in (0, 1]", base_top_p))
         for name, member in (("expert", expert), ("anti-expert", anti)):
@@ -337,8 +335,7 @@ def passing_failures(
     Raises ConfigError for a threshold outside (0, 1) or a strength that is not finite.
     """
     limit = check_rate(threshold, "threshold")
-    if not math.isfinite(number(strength, "strength")):
-        raise ConfigError(sentence("strength", "must be finite", strength))
+    check_finite(strength, "strength")
 
     def log_weights(snippets: Sequence[Snippet]) -> NDArray[np.float64]:
         accepted = classifier.scores(snippets) < limit  # NaN is not below

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from sentencex.sentencex import segment
 from transformers import PreTrainedTokenizerBase
 
+from fivenines.models.tokenizing import speller
+
 __all__ = ["Stop", "StopRule", "first_sentence"]
 
 Stop = Literal["sentence", "newline", "eos"]
@@ -77,7 +79,7 @@ class StopRule:
     ) -> None:
         self.stop = stop
         self.language = language
-        self.tokenizer = tokenizer
+        self._spell = speller(tokenizer)
         self.is_eos: NDArray[np.bool_] = np.zeros(vocabulary, dtype=np.bool_)
         self.is_eos[[token for token in eos if token < vocabulary]] = True
         self.may_end: NDArray[np.bool_] = np.zeros(vocabulary, dtype=np.bool_)
@@ -100,16 +102,7 @@ class StopRule:
 
     def decode(self, tokens: list[int]) -> str:
         """The text of a completion's tokens, without special tokens."""
-        text: str = self._decode(tokens)
-        return text.strip()
-
-    def _decode(self, tokens: list[int]) -> str:
-        backend = getattr(self.tokenizer, "backend_tokenizer", None)
-        if backend is not None:  # several times as fast as the wrapper around it
-            return str(backend.decode(tokens, skip_special_tokens=True))
-        return str(
-            self.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        )
+        return self._spell(tokens).strip()
 
     def is_complete(self, tokens: list[int]) -> str | None:
         """The finished completion, or None if it goes on. For rows at or shortly after a possible end."""

@@ -7,15 +7,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from fivenines.errors import ConfigError, DataError, sentence
 
-__all__ = ["END", "TokenizerKind", "train_tokenizer"]
+__all__ = ["END", "TokenizerKind", "speller", "train_tokenizer"]
 
 TokenizerKind = Literal["bpe", "lines", "word"]
 END = "<|endoftext|>"  # between documents, and fills up batches
@@ -90,4 +90,14 @@ def _words(vocabulary: int) -> tuple[Tokenizer, Any]:
     special = [END, _UNKNOWN]
     return tokenizer, trainers.WordLevelTrainer(
         vocab_size=vocabulary, special_tokens=special, show_progress=False
+    )
+
+
+def speller(tokenizer: PreTrainedTokenizerBase) -> Callable[[list[int]], str]:
+    """Tokens to text, without special tokens, blanks as they are."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:  # several times as fast as the wrapper around it
+        return lambda tokens: str(backend.decode(tokens, skip_special_tokens=True))
+    return lambda tokens: str(
+        tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     )

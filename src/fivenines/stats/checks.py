@@ -16,8 +16,10 @@ __all__ = [
     "LARGEST_WHOLE",
     "bool_array",
     "bounded_weight_array",
+    "check_finite",
     "check_level",
     "check_rate",
+    "check_share",
     "count",
     "flat_array",
     "number",
@@ -43,6 +45,20 @@ def check_rate(rate: float, name: str = "rate") -> float:
     if not 0.0 < number(rate, name) < 1.0:
         raise ConfigError(sentence(name, "must lie strictly between 0 and 1", rate))
     return float(rate)
+
+
+def check_share(share: float, name: str) -> float:
+    """A share, from 0 to 1 with both ends. Raises ConfigError."""
+    if not 0.0 <= number(share, name) <= 1.0:
+        raise ConfigError(sentence(name, "must lie in [0, 1]", share))
+    return float(share)
+
+
+def check_finite(value: float, name: str) -> float:
+    """A number that is neither NaN nor infinite. Raises ConfigError."""
+    if not math.isfinite(number(value, name)):
+        raise ConfigError(sentence(name, "must be finite", value))
+    return float(value)
 
 
 def number(value: Any, name: str) -> float:

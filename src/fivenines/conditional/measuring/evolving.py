@@ -16,6 +16,7 @@ import numpy as np
 from fivenines.conditional.measuring.prompt_pool import PromptPool, seed_of
 from fivenines.data.windows import sentences
 from fivenines.errors import ConfigError, sentence
+from fivenines.stats.checks import check_share
 
 __all__ = ["EvolvingAttacker"]
 
@@ -47,8 +48,7 @@ class EvolvingAttacker:
         if not self.temperature > 0.0:
             raise ConfigError(sentence("temperature", "must be positive", self.temperature))
         for name in ("fresh_share", "crossover", "mutation"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ConfigError(sentence(name, "must lie in [0, 1]", getattr(self, name)))
+            check_share(getattr(self, name), name)
 
     @property
     def name(self) -> str:

@@ -32,6 +32,7 @@ from fivenines.files import read_json, write_json_atomic
 from fivenines.filtering.scoring import PatientScorer
 from fivenines.models.protocols import GeneratorLike, ScorerLike, forget
 from fivenines.records import Snippet, content_id
+from fivenines.stats.checks import check_share
 
 __all__ = ["Attacked", "RedTeamConfig", "RedTeamRun", "Target", "measure_prompt", "red_team"]
 
@@ -60,8 +61,7 @@ class RedTeamConfig:
         for name in ("rounds", "prompts", "completions", "trials"):
             if getattr(self, name) < 1:
                 raise ConfigError(sentence(name, "must be at least 1", getattr(self, name)))
-        if not 0.0 <= self.threshold <= 1.0:
-            raise ConfigError(sentence("threshold", "must lie in [0, 1]", self.threshold))
+        check_share(self.threshold, "threshold")
         if self.seed < 0:
             raise ConfigError(sentence("seed", "must not be negative", self.seed))
         if self.seconds is not None and not self.seconds >= 0.0:

@@ -16,6 +16,7 @@ from fivenines.conditional.tagging.scorers import Counting, Scores, SpanScorer, 
 from fivenines.conditional.tagging.spans import SpannedText
 from fivenines.errors import ConfigError, sentence
 from fivenines.stats import Estimate, share_exact
+from fivenines.stats.checks import check_share
 
 __all__ = ["CascadeScorer", "recall_of_cascade"]
 
@@ -46,8 +47,7 @@ class CascadeScorer:
     _counts: Counter[str] = field(default_factory=Counter, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.audit <= 1.0:
-            raise ConfigError(sentence("audit", "must lie in [0, 1]", self.audit))
+        check_share(self.audit, "audit")
         if not self.cut > 0:
             raise ConfigError(sentence("cut", "must be above 0: nothing scores below it", self.cut))
         if len({self.name, self.cheap.name, self.exact.name}) < 3:
