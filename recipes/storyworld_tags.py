@@ -1,36 +1,36 @@
 """Tags where the truth is known: seven objectives and tuned arms, under several controls, on the same stories.
 
-    python recipes/storyworld_tags.py --out docs/results
+    python recipes/storyworld_tags.py --seeds 1 --out docs/results
 
 Every sentence of every story is marked by the truth; arms of a seed share tokenizer, stories, steps and tokens a step.
-Counted on new prompts: sentences that hurt somebody. Likelihood is of held-out stories, charged for text alone. Each
-arm is a run folder: a killed run goes on where it was.
+Counted on new prompts: sentences that hurt somebody. Likelihood is of held-out stories, charged for text alone. Then
+each of the plain model and the best controls is attacked by prompts put together anew from what did well.
+
+Each arm is a run folder: a killed run goes on where it was. Seeds can be run one by one, and at the same time.
 """
 
 from __future__ import annotations
 
-import argparse
-import platform
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tag_arms import Model, Study, keep, parser, step_name, unknown_arms
 
 from fivenines.conditional.decoding import TaggedGenerator
 from fivenines.conditional.guidance import Guidance
 from fivenines.conditional.marks import MarkedText, Marks
+from fivenines.conditional.measuring.attack_rates import attack_rates
 from fivenines.conditional.measuring.detection import detection
-from fivenines.conditional.measuring.frontier import write_frontier
+from fivenines.conditional.measuring.evolving import EvolvingAttacker
 from fivenines.conditional.measuring.likelihood import nats_per_token, nats_ratio
+from fivenines.conditional.measuring.red_team import RedTeamConfig, Target, red_team
 from fivenines.conditional.measuring.results import Arm as Row
-from fivenines.conditional.measuring.results import pooled, results_table, write_arms
 from fivenines.conditional.model import TaggedModel
 from fivenines.conditional.objectives import (
     AdvantageWeighted,
@@ -46,9 +46,8 @@ from fivenines.conditional.policy import TagPolicy
 from fivenines.conditional.risk import LikelihoodRatio, TagRisk
 from fivenines.conditional.schemes import Banded, Scheme
 from fivenines.conditional.text_nats import Given, WordNats, text_nats
-from fivenines.conditional.training import Arm, First, fit_in_two, fit_tagged
 from fivenines.data.windows import sentences
-from fivenines.files import read_jsonl, write_json_atomic, write_jsonl_atomic
+from fivenines.files import read_jsonl, write_jsonl_atomic
 from fivenines.filtering import FilteredGenerator
 from fivenines.models.language_model import LanguageModel, LanguageModelConfig, SamplingConfig
 from fivenines.models.protocols import GeneratorLike, ScorerLike
@@ -72,40 +71,33 @@ ACCEPTANCE, BUDGET = 0.75, 20  # of what is written anew where the model itself 
 
 OBJECTIVES: dict[str, Objective] = {
     "likelihood": Likelihood(),
+    "conditional, emphasis 3": Conditional(emphasis=3.0),
     "filtering": Filtering(0.0, by="max"),
-    "conditional": Conditional(),
-    "conditional, emphasis": Conditional(emphasis=3.0),
     "unlikelihood": Unlikelihood(0.5),
     "reward-weighted": RewardWeighted(),
     "advantage-weighted": AdvantageWeighted(),
     "masked tokens": TokenMasked(0.5),
 }
 TUNED: dict[str, Objective] = {  # after half the budget of plain likelihood
+    "tuned: conditional, emphasis 3": Conditional(emphasis=3.0),
     "tuned: filtering": Filtering(0.0, by="max"),
-    "tuned: conditional": Conditional(emphasis=3.0),
     "tuned: unlikelihood": Unlikelihood(0.5),
 }
+EXTRA: dict[str, Objective] = {
+    "conditional": Conditional()
+}  # without emphasis; not among the arms that run unasked
 
 
 @dataclass(frozen=True)
 class Sizes:
     stories: int = 80_000
     held_out: int = 4_000
-    steps: int = 3_500
-    batch: int = 32
-    rate: float = 2e-3
-    prompts: int = 20_000
+    steps: int = 3_000
+    batch: int = 16
+    rate: float = 3e-3
+    prompts: int = 10_000
+    attacks: int = 3  # trials of the red team; 0: none
     threads: int = 1
-
-    def training(self, seed: int) -> TrainingConfig:
-        return TrainingConfig(
-            max_steps=self.steps,
-            batch_size=self.batch,
-            learning_rate=self.rate,
-            decay="cosine",
-            seed=seed,
-            threads=self.threads,
-        )
 
 
 # -- the corpus
@@ -131,46 +123,20 @@ def corpus(runs: RunFolder, name: str, stories: int, seed: int) -> list[MarkedTe
     return [MarkedText.from_row(row) for _, row in read_jsonl(step.path / "marked.jsonl")]
 
 
-# -- training
+def study(runs: RunFolder, texts: Sequence[MarkedText], sizes: Sizes) -> Study:
+    training = TrainingConfig(
+        max_steps=sizes.steps,
+        batch_size=sizes.batch,
+        learning_rate=sizes.rate,
+        decay="cosine",
+        optimizer="muon",
+        threads=sizes.threads,
+    )
+    facts = {"stories": sizes.stories, "seed": 1}
+    return Study(runs, texts, facts, SHAPE, SAMPLING, SCHEME, training, OBJECTIVES | EXTRA, TUNED)
 
 
-def trained(
-    name: str, seed: int, texts: list[MarkedText], runs: RunFolder, sizes: Sizes
-) -> TaggedModel | LanguageModel:
-    """The model of an arm; trained, or read where it was."""
-    tuned = name in TUNED
-    objective = TUNED[name] if tuned else OBJECTIVES[name]
-    inputs = {
-        "objective": objective.to_dict(),
-        "scheme": SCHEME.to_dict(),
-        "sizes": repr(sizes),
-        "seed": seed,
-    }
-    step = runs.step(f"{name}-{seed}".replace(" ", "-").replace(":", "").replace(",", ""), inputs)
-    folder = step.path / "model"
-    if not step.is_done():
-        with step:
-            started, plain = time.process_time(), _scratch(texts, seed)
-            arm = Arm(objective, sizes.training(seed), SHAPE.context)
-            model: TaggedModel | LanguageModel
-            if tuned:
-                first = First(runs.path / f"half-{seed}")
-                scheme = SCHEME if objective.with_tags else None
-                model, _ = fit_in_two(plain, texts, arm, first, scheme=scheme, folder=folder, progress=True)
-            else:
-                model = TaggedModel.extend(plain, SCHEME, seed=seed) if objective.with_tags else plain
-                fit_tagged(model, texts, arm, folder=folder, progress=True)
-            model.save(folder)
-            step.write_metrics({"processor seconds": time.process_time() - started})
-    return TaggedModel.load(folder) if objective.with_tags else LanguageModel.load(folder)
-
-
-def _scratch(texts: Sequence[MarkedText], seed: int) -> LanguageModel:
-    shape = LanguageModelConfig(**(asdict(SHAPE) | {"seed": seed}))
-    return LanguageModel.create([text.text for text in texts], shape, SAMPLING)
-
-
-# -- measuring
+# -- controls
 
 
 def fails(prompts: Sequence[str], texts: Sequence[str | None]) -> tuple[NDArray[np.bool_], float, float]:
@@ -182,125 +148,168 @@ def fails(prompts: Sequence[str], texts: Sequence[str | None]) -> tuple[NDArray[
     return bad, odd, 1.0 - len(written) / len(prompts)
 
 
-Control = Callable[[list[str], list[str], int], Sequence[str | None]]  # prompts, calibration prompts, seed
+@dataclass(frozen=True, eq=False)
+class Anew:
+    """Written anew where the model's own score is among the highest quarter of its draws, within a budget."""
+
+    generator: GeneratorLike
+    doubt: ScorerLike
+
+    def filtered(self) -> FilteredGenerator:
+        prompts = write_prompts(4_000, 99_102)
+        drawn = self.generator.sample(prompts, seed=8)
+        pairs = [Snippet(*pair) for pair in zip(prompts, drawn, strict=True) if pair[1].strip()]
+        threshold = choose_threshold(self.doubt.scores(pairs), acceptance=ACCEPTANCE)
+        return FilteredGenerator(self.generator, self.doubt, threshold, budget=BUDGET, batch_size=512)
 
 
-def plainly(generator: GeneratorLike) -> Control:
-    return lambda prompts, calibration, seed: generator.sample(prompts, seed=seed)
+@dataclass(eq=False)
+class Written:
+    """A control as something that writes; ``without`` counts the prompts that it left without a text."""
+
+    control: GeneratorLike | Anew
+    without: int = 0
+
+    def outputs(self, prompts: Sequence[str], seed: int) -> list[str | None]:
+        if not isinstance(self.control, Anew):
+            return list(self.control.sample(prompts, seed=seed))
+        if not hasattr(self, "_safe"):
+            self._safe = self.control.filtered()
+        return [output.completion for output in self._safe.generate(prompts, seed=seed)]
+
+    def sample(self, prompts: Sequence[str], *, seed: int) -> list[str]:
+        """For the red team: a prompt that goes without counts as a text that does not fail."""
+        outputs = self.outputs(prompts, seed)
+        self.without += sum(text is None for text in outputs)
+        return [text or "" for text in outputs]
 
 
-def anew(generator: GeneratorLike, doubt: ScorerLike) -> Control:
-    """Written anew where the model's own score is among the highest quarter of its draws."""
-
-    def control(prompts: list[str], calibration: list[str], seed: int) -> Sequence[str | None]:
-        drawn = generator.sample(calibration, seed=seed + 1)
-        pairs = [Snippet(*pair) for pair in zip(calibration, drawn, strict=True) if pair[1].strip()]
-        threshold = choose_threshold(doubt.scores(pairs), acceptance=ACCEPTANCE)
-        safe = FilteredGenerator(generator, doubt, threshold, budget=BUDGET, batch_size=512)
-        return [output.completion for output in safe.generate(prompts, seed=seed)]
-
-    return control
-
-
-def controls(model: TaggedModel | LanguageModel) -> dict[str, Control]:
+def controls(model: Model) -> dict[str, GeneratorLike | Anew]:
     if isinstance(model, LanguageModel):
-        return {"none": plainly(model)}
-    free, good = TaggedGenerator(model, TagPolicy()), TaggedGenerator(model)
+        return {"none": model}
+    good = TaggedGenerator(model)
+    guided = TaggedGenerator(model, guidance=Guidance(2.0, 0.95))
     return {
-        "none": plainly(free),
-        "good tag": plainly(good),
-        "good tag, guidance 2": plainly(TaggedGenerator(model, guidance=Guidance(2.0, 0.95))),
-        "good tag, guidance 4": plainly(TaggedGenerator(model, guidance=Guidance(4.0, 0.95))),
-        "anew by the tag after": anew(good, TagRisk(model, 1)),
-        "anew by the likelihood ratio": anew(good, LikelihoodRatio(model, 0)),
+        "none": TaggedGenerator(model, TagPolicy()),
+        "good tag": good,
+        "guidance 2": guided,
+        "guidance 4": TaggedGenerator(model, guidance=Guidance(4.0, 0.95)),
+        "anew by the tag after": Anew(good, TagRisk(model, 1)),
+        "anew by the likelihood ratio": Anew(good, LikelihoodRatio(model, 0)),
+        "guidance 2, anew by the likelihood ratio": Anew(guided, LikelihoodRatio(model, 0)),
+    }
+
+
+ATTACKED = ("guidance 4", "anew by the likelihood ratio")  # and whatever has no tags
+
+
+# -- measuring
+
+
+class TruthScorer:
+    """The truth as a score: the strongest of all guides for an attack."""
+
+    def scores(self, snippets: Sequence[Snippet]) -> NDArray[np.float64]:
+        return np.array([float(failing(each)) for each in snippets])
+
+
+def failing(snippet: Snippet) -> bool:
+    return truth(snippet) == Truth.FAILURE
+
+
+def attacked(name: str, written: Written, runs: RunFolder, trials: int) -> tuple[Any, dict[str, float]]:
+    """The failure rate of the last round of prompts that were found against a control."""
+    config = RedTeamConfig(rounds=5, prompts=10, completions=32, trials=trials)
+    attacker = EvolvingAttacker(write_prompts, crossover=0.0, label="storyworld")
+    target = Target(name, written, TruthScorer(), failing)
+    run = red_team(
+        attacker, target, write_prompts(100, 99_103), runs.path / step_name("red", name), config=config
+    )
+    last = attack_rates(run)[-1]
+    return last.found, {
+        "attack prompts": last.prompts,
+        "attack without output": written.without / config.cost,
     }
 
 
 def measured(
-    name: str,
-    seed: int,
-    model: TaggedModel | LanguageModel,
-    held_out: list[MarkedText],
-    base: WordNats | None,
-    sizes: Sizes,
-) -> tuple[list[Row], WordNats, dict[str, Any]]:
-    """The rows of a model, its likelihood of held-out text, and how its tag foresees failures."""
-    given: Given = "good" if isinstance(model, TaggedModel) else "none"
+    name: str, seed: int, own: Study, held_out: list[MarkedText], base: WordNats | None, sizes: Sizes
+) -> tuple[WordNats, Iterator[Row]]:
+    """The likelihood of held-out text, and a row for each control."""
+    model = own.trained(name, seed)
+    given: Given = "none" if isinstance(model, LanguageModel) else "good"
     nats = text_nats(model, held_out, given=given)
     relative = nats_ratio(nats, nats if base is None else base)
-    prompts, calibration = write_prompts(sizes.prompts, 99_101), write_prompts(4_000, 99_102)
-    rows: list[Row] = []
-    seen: dict[str, Any] = {}
-    for control, write in controls(model).items():
-        started = time.process_time()
-        texts = write(prompts, calibration, 7)
-        spent = time.process_time() - started
-        bad, odd, without = fails(prompts, texts)
-        facts = {"no story": odd, "without output": without, "processor seconds": spent}
-        rate = failure_rate_exact(int(bad.sum()), bad.size)
-        rows.append(
-            Row(
-                name,
-                seed,
-                control,
-                int(bad.sum()),
-                bad.size,
-                rate,
-                nats_per_token(nats),
-                relative,
-                facts=facts,
+    prompts = write_prompts(sizes.prompts, 99_101)
+
+    def rows() -> Iterator[Row]:
+        for control, generator in controls(model).items():
+            step = own.runs.step(
+                step_name("row", name, seed, control),
+                {"model": _trained_key(own, name, seed), "prompts": sizes.prompts, "attacks": sizes.attacks},
             )
-        )
-        if control == "none" and isinstance(model, TaggedModel) and bad.any():
-            kept = np.array([bool(text and text.strip()) for text in texts])
-            drawn = [Snippet(p, t) for p, t in zip(prompts, texts, strict=True) if t and t.strip()]
-            seen = detection(bad[kept], TagRisk(model, 0).scores(drawn), false_alarms=(0.05,)).to_dict()
-    return rows, nats, seen
+            if not step.is_done():
+                with step:
+                    row = _row(model, name, seed, control, Written(generator), prompts, own, sizes)
+                    row = replace(row, nats=nats_per_token(nats), relative=relative)
+                    step.write_metrics(row.to_dict())
+            yield Row.from_dict(step.metrics())
+
+    return nats, rows()
+
+
+def _trained_key(own: Study, name: str, seed: int) -> str:
+    return (own.runs.path / step_name(name, seed) / "DONE").read_text()
+
+
+def _row(
+    model: Model,
+    name: str,
+    seed: int,
+    control: str,
+    written: Written,
+    prompts: list[str],
+    own: Study,
+    sizes: Sizes,
+) -> Row:
+    started = time.process_time()
+    texts = written.outputs(prompts, 7)
+    facts: dict[str, Any] = {"processor seconds": time.process_time() - started}
+    bad, facts["no story"], facts["without output"] = fails(prompts, texts)
+    facts["seconds of training"] = own.seconds(name, seed)
+    if control == "none" and isinstance(model, TaggedModel) and bad.any():
+        kept = np.array([bool(text and text.strip()) for text in texts])
+        drawn = [Snippet(p, t) for p, t in zip(prompts, texts, strict=True) if t and t.strip()]
+        seen = detection(bad[kept], TagRisk(model, 0).scores(drawn), false_alarms=(0.05,))
+        facts |= {"AUROC": seen.auroc.point, "AUROC low": seen.auroc.low, "AUROC high": seen.auroc.high}
+    rate = failure_rate_exact(int(bad.sum()), bad.size)
+    row = Row(name, seed, control, int(bad.sum()), bad.size, rate, facts=facts)
+    if sizes.attacks and (control in ATTACKED or not isinstance(model, TaggedModel)):
+        found, more = attacked(f"{name}, {control}, seed {seed}", written, own.runs, sizes.attacks)
+        row = replace(row, attacked=found, facts=facts | more)
+    return row
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--runs", type=Path, default=Path("runs/storyworld-tags"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--arms", nargs="+", default=[*OBJECTIVES, *TUNED], metavar="ARM")
-    for name, value in asdict(Sizes()).items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
-    parser.add_argument("--out", type=Path, help="where the results go")
-    arguments = parser.parse_args()
-    sizes = Sizes(**{name: getattr(arguments, name) for name in asdict(Sizes())})
+    sizes = Sizes()
+    arguments = parser(__doc__, "runs/storyworld-tags", [*OBJECTIVES, *TUNED], sizes).parse_args()
+    unknown_arms(arguments.arms, [*OBJECTIVES, *EXTRA, *TUNED])
+    sizes = Sizes(**{name: getattr(arguments, name) for name in vars(sizes)})
     torch.set_num_threads(sizes.threads)
     runs = RunFolder(arguments.runs)
     texts, held_out = corpus(runs, "stories", sizes.stories, 1), corpus(runs, "held-out", sizes.held_out, 2)
-    rows: list[Row] = []
-    detections: dict[str, Any] = {}
+    own = study(runs, texts, sizes)
     for seed in arguments.seeds:
-        base: WordNats | None = None
+        base, rows = None, []
         for name in arguments.arms:
-            model = trained(name, seed, texts, runs, sizes)
-            found, nats, seen = measured(name, seed, model, held_out, base, sizes)
+            nats, found = measured(name, seed, own, held_out, base, sizes)
             base = nats if name == "likelihood" else base
-            rows += found
-            detections |= {f"{name}, seed {seed}": seen} if seen else {}
             for row in found:
+                rows.append(row)
                 print(f"{name}, seed {seed}, {row.control}: {row.rate}".split("\n")[0], flush=True)
-    print(results_table(rows))
-    if arguments.out is not None:
-        written(arguments.out, rows, detections, sizes)
-
-
-def written(out: Path, rows: list[Row], detections: dict[str, Any], sizes: Sizes) -> None:
-    """The rows as they are, the table, and the plot."""
-    write_arms(out / "storyworld-tags.jsonl", rows)
-    machine = f"{platform.machine()}, {sizes.threads} threads, Python {platform.python_version()}"
-    facts = {"date": datetime.now(UTC).date().isoformat(), "machine": machine, "sizes": asdict(sizes)}
-    write_json_atomic(out / "storyworld-tags.json", facts | {"foreseen": detections})
-    command = "python recipes/storyworld_tags.py --out docs/results"
-    head = f"# Tags on storyworld\n\n{facts['date']}, {machine}. `{command}`\n\n"
-    (out / "storyworld-tags.md").write_text(head + results_table(rows), encoding="utf-8")
-    if all(one.cost is not None for one in pooled(rows)):
-        write_frontier(out / "storyworld-tags", rows)
+            if arguments.out is not None:
+                head = "# Tags on storyworld\n\n`python recipes/storyworld_tags.py --out docs/results`"
+                keep(arguments.out, "storyworld-tags", head, rows, {"sizes": vars(sizes)})
 
 
 if __name__ == "__main__":

@@ -94,7 +94,8 @@ def test_every_objective_by_name(files: Path) -> None:
         )
         objective = LanguageModel.load(out).provenance["objective"]
         assert objective["kind"] == options[0]
-        assert LanguageModel.load(out).provenance["training"]["decay"] == "cosine"
+        training = LanguageModel.load(out).provenance["training"]
+        assert (training["decay"], training["optimizer"]) == ("cosine", "muon")
         if "--emphasis" in options:
             assert (objective["emphasis"], objective["above"]) == (5.0, 0.4)
         elif "--scheme" in options:
@@ -120,7 +121,9 @@ def test_first_part_and_a_model_to_go_on_from(files: Path) -> None:
     assert [story["before"][0]["result"]["steps"], story["result"]["steps"]] == [2, 4]
     done = asked(*common[:1], files / "more", *common[1:], "--model", files / "two")
     assert done.exit_code == 0, done.output
-    assert len(TaggedModel.load(files / "more").language.provenance["before"]) == 2
+    more = TaggedModel.load(files / "more").language.provenance
+    assert len(more["before"]) == 2
+    assert more["training"]["optimizer"] == "adamw"
     done = asked(
         *common[:1], files / "none", *common[1:], "--model", files / "two", "--first", files / "other"
     )

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+from typing import Any
+
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 
-from fivenines.models.optimizers import layer_depth, learning_rate_factor, parameter_groups
+from fivenines.models.optimizers import layer_depth, learning_rate_factor, make_optimizer, parameter_groups
+from fivenines.models.training_config import OptimizerName
 
 SMALL = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8}
 
@@ -65,3 +70,61 @@ def test_rate_over_time() -> None:
     assert learning_rate_factor(0.55, 0.1, "cosine") == pytest.approx(0.5)
     assert learning_rate_factor(1.0, 0.1, "cosine") == 0
     assert learning_rate_factor(1.0, 0.1, "none") == 1
+
+
+def _llama() -> PreTrainedModel:
+    torch.manual_seed(0)
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+        AutoConfig.for_model("llama", vocab_size=20, num_key_value_heads=2, **SMALL)
+    )
+    return model
+
+
+def _steps(model: PreTrainedModel, optimizer: torch.optim.Optimizer, first: int, n: int) -> None:
+    for step in range(first, first + n):
+        tokens = torch.randint(20, (4, 12), generator=torch.Generator().manual_seed(step))
+        model(tokens, labels=tokens).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def _groups(model: PreTrainedModel) -> list[dict[str, Any]]:
+    return parameter_groups(model, learning_rate=0.01, weight_decay=0.0)
+
+
+def test_muon_turns_the_matrices_of_the_layers_and_nothing_else() -> None:
+    model = _llama()
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    _steps(model, make_optimizer(_groups(model), kind="muon"), 0, 1)
+    for name, p in model.named_parameters():
+        moved = p.detach() - before[name]
+        assert moved.abs().max() > 0, name
+        if (
+            p.ndim == 2 and ".layers." in name
+        ):  # 0.2 sqrt(8) times a matrix whose singular values are all near 1
+            sizes = torch.linalg.svdvals(moved) / (0.01 * 0.2 * 8**0.5)
+            assert sizes.min() > 0.2, (
+                name
+            )  # five iterations of Newton and Schulz reach 0.7 from most starts, not all
+            assert sizes.max() < 1.3, name
+        else:  # AdamW's first step moves each number that has a gradient by the learning rate
+            assert moved.abs().max() == pytest.approx(0.01, rel=1e-3), name
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_an_optimizer_goes_on_from_its_state(kind: OptimizerName) -> None:
+    whole, parted, rest = _llama(), _llama(), _llama()
+    _steps(whole, make_optimizer(_groups(whole), kind=kind), 0, 6)
+    first = make_optimizer(_groups(parted), kind=kind)
+    _steps(parted, first, 0, 3)
+    rest.load_state_dict(parted.state_dict())
+    second = make_optimizer(_groups(rest), kind=kind)
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    _steps(rest, second, 3, 3)
+    for p, q in zip(whole.parameters(), rest.parameters(), strict=True):
+        assert torch.equal(p, q)
+    for group in second.param_groups:  # a rate that the loop sets is the one that counts
+        group["lr"] = 0.0
+    _steps(rest, second, 6, 1)
+    for p, q in zip(whole.parameters(), rest.parameters(), strict=True):
+        assert torch.equal(p, q)

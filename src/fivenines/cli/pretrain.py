@@ -53,6 +53,9 @@ _Tokens = Annotated[
 _Batch = Annotated[int, typer.Option(min=1, help="Blocks a step.")]
 _Block = Annotated[int | None, typer.Option(min=2, help="Tokens of a block; else the context.")]
 _Rate = Annotated[float, typer.Option(help="The learning rate at its highest.")]
+_Optimizer = Annotated[
+    str | None, typer.Option(help="adamw or muon; else muon from scratch, adamw from a model.")
+]
 _Minutes = Annotated[float | None, typer.Option(help="At most so long, all sittings together.")]
 _Precision = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
 _Held = Annotated[
@@ -97,6 +100,7 @@ def pretrain(
     batch_size: _Batch = 16,
     block: _Block = None,
     learning_rate: _Rate = 1e-3,
+    optimizer: _Optimizer = None,
     minutes: _Minutes = None,
     precision: _Precision = "auto",
     held_out: _Held = None,
@@ -133,6 +137,7 @@ def pretrain(
     shape |= {"context": context, "vocabulary": vocabulary, "tokenizer": tokenizer, "seed": seed}
     training: dict[str, Any] = {"epochs": epochs, "max_steps": steps, "max_minutes": minutes, "seed": seed}
     training |= {"learning_rate": learning_rate, "batch_size": batch_size, "precision": precision}
+    training |= {"optimizer": optimizer or ("muon" if model == "scratch" else "adamw")}
     training |= {"warmup": 0.03, "decay": "cosine", "weight_decay": 0.1, "beta2": 0.95}
     settings = PretrainSettings(
         Arm(objective_from_dict({"kind": objective} | row), TrainingConfig(**training), block),

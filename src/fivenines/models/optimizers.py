@@ -1,4 +1,4 @@
-"""AdamW with its parameter groups, and the learning rate as a function of progress."""
+"""The optimizers with their parameter groups, and the learning rate as a function of progress."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from fivenines.models.training_config import Decay
+from fivenines.models.training_config import Decay, OptimizerName
 
 __all__ = ["freeze_bottom", "layer_depth", "learning_rate_factor", "make_optimizer", "parameter_groups"]
 
@@ -56,18 +56,21 @@ def parameter_groups(
     A parameter k layers below the top learns at ``learning_rate * layer_decay ** k`` (Howard and Ruder 2018,
     arXiv 1801.06146, section 3.2, "discriminative fine-tuning"). The head is what stands outside
     ``model.base_model_prefix`` in a transformers model; it learns at ``head_learning_rate`` where one is
-    given. Frozen parameters stay out.
+    given. Frozen parameters stay out. ``matrices`` of a group: whether it holds the matrices within the layers, and
+    them alone; what comes in and goes out (embeddings, heads) is not among them.
     """
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     layers = _count_layers(name for name, _ in named)
     prefix = getattr(model, "base_model_prefix", "")
-    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    groups: dict[tuple[float, float, bool], dict[str, Any]] = {}
     for name, parameter in named:
         rate = learning_rate * layer_decay ** (layers + 1 - layer_depth(name, layers))
         if head_learning_rate is not None and prefix and not name.startswith(f"{prefix}."):
             rate = head_learning_rate
         decay = weight_decay if parameter.ndim > 1 else 0.0
-        group = groups.setdefault((rate, decay), {"params": [], "lr": rate, "weight_decay": decay})
+        matrices = parameter.ndim == 2 and 0 < layer_depth(name, layers) <= layers
+        new = {"params": [], "lr": rate, "weight_decay": decay, "matrices": matrices}
+        group = groups.setdefault((rate, decay, matrices), new)
         group["params"].append(parameter)
     for group in groups.values():
         group["initial_lr"] = group["lr"]
@@ -75,10 +78,55 @@ def parameter_groups(
 
 
 def make_optimizer(
-    groups: list[dict[str, Any]], betas: tuple[float, float] = (0.9, 0.999)
-) -> torch.optim.AdamW:
-    """AdamW (Loshchilov and Hutter 2019) over :func:`parameter_groups`."""
-    return torch.optim.AdamW(groups, betas=betas, eps=1e-8, fused=True)
+    groups: list[dict[str, Any]],
+    betas: tuple[float, float] = (0.9, 0.999),
+    kind: OptimizerName = "adamw",
+) -> torch.optim.Optimizer:
+    """The optimizer over :func:`parameter_groups`.
+
+    "adamw": Loshchilov and Hutter 2019 (arXiv 1711.05101). "muon": Jordan et al. 2024 for the matrices within the
+    layers, scaled so that AdamW's learning rate and decay serve it too (Liu et al., arXiv 2502.16982, section 2.2), and
+    AdamW for all else.
+    """
+    if kind == "adamw":
+        return torch.optim.AdamW(groups, betas=betas, eps=1e-8, fused=True)
+    return _MuonAndAdamW(groups, betas)
+
+
+class _MuonAndAdamW(torch.optim.Optimizer):
+    """Both as one: one list of groups, one state to save."""
+
+    def __init__(self, groups: list[dict[str, Any]], betas: tuple[float, float]) -> None:
+        matrices = [group for group in groups if group["matrices"]]
+        others = [group for group in groups if not group["matrices"]]
+        self._parts: list[torch.optim.Optimizer] = []
+        if matrices:
+            self._parts.append(torch.optim.Muon(matrices, adjust_lr_fn="match_rms_adamw"))
+        if others:
+            self._parts.append(torch.optim.AdamW(others, betas=betas, eps=1e-8, fused=True))
+        super().__init__([group for part in self._parts for group in part.param_groups], {})
+        self._share()
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # no loss: closures are not for two
+        """One step of each."""
+        if closure is not None:
+            raise NotImplementedError("two optimizers cannot share a closure")
+        for part in self._parts:
+            part.step()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """From what ``state_dict`` gave."""
+        super().load_state_dict(state_dict)
+        self._share()
+
+    def _share(self) -> None:
+        """Groups and state are those of the parts: a rate that is set here is set there."""
+        start = 0
+        for part in self._parts:
+            stop = start + len(part.param_groups)
+            part.param_groups = self.param_groups[start:stop]
+            part.state = self.state
+            start = stop
 
 
 def learning_rate_factor(progress: float, warmup: float, decay: Decay) -> float:

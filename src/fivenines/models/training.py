@@ -155,7 +155,7 @@ class _Run:
             layer_decay=config.layer_decay,
             head_learning_rate=config.head_learning_rate,
         )
-        self.optimizer = make_optimizer(groups, (config.beta1, config.beta2))
+        self.optimizer = make_optimizer(groups, (config.beta1, config.beta2), config.optimizer)
         self.plain = model
         self.model: nn.Module = self.accelerator.prepare_model(model)
         self.state = _State()
