@@ -113,6 +113,12 @@ def test_the_table() -> None:
     assert "| a\\|b | none | 2 |" in lines[6]
     assert "seeds differ, p = " in lines[6]
     assert "not measured" in lines[6]
+    assert "| +0.00% | -1.00% to +1.00% |" in lines[2]
+    cost = replace(cost_of(1.0), point=1.00514, low=0.99996, high=1.01001)
+    told = results_table([replace(ARMS[0], relative=cost, attacked=failure_rate_exact(30, 100))]).splitlines()
+    assert told[0].endswith("| nats over plain | interval | under attack | interval |")
+    assert "| +0.51% | -0.01% to +1.01% | 30% | 21.2% to 40% |" in told[2]
+    assert "nan" not in results_table([replace(ARMS[0], relative=replace(cost, point=math.nan, n=0))])
 
 
 def point(rate: float, cost: float | None) -> PooledArm:

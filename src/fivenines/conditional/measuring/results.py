@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -127,35 +128,44 @@ def pooled(arms: Iterable[Arm], cost: str = "relative", level: float = 0.95) -> 
 
 
 def results_table(arms: Iterable[Arm], cost: str = "relative", level: float = 0.95) -> str:
-    """A Markdown table: a line for each objective and control, pooled over seeds, and each seed's rate."""
-    heads = (
-        "objective",
-        "control",
-        "seeds",
-        "failure rate",
-        "interval",
-        "rate of each seed",
-        _HEADS[cost],
-        "interval",
-    )
+    """A Markdown table: a line for each objective and control, pooled over seeds, and each seed's rate.
+
+    Nats over those of plain models are told as what they are more, in percent. Rates under attack stand in it where
+    there are any: the mean over seeds, between the mean of their lower and of their upper ends.
+    """
+    found = pooled(arms, cost, level)
+    attacked = any(arm.attacked is not None for one in found for arm in one.arms)
+    heads = ["objective", "control", "seeds", "failure rate", "interval", "rate of each seed"]
+    heads += [_HEADS[cost], "interval", *(["under attack", "interval"] if attacked else [])]
     lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
-    for one in pooled(arms, cost, level):
+    for one in found:
         each = ", ".join(point_text(arm.rate) for arm in one.arms)
-        cells = (
-            one.objective,
-            one.control,
-            str(len(one.seeds)),
-            point_text(one.rate),
-            interval_text(one.rate),
-            each if one.alike >= 0.05 else f"{each} (seeds differ, p = {number_text(one.alike)})",
-            point_text(one.cost, as_share=False),
-            interval_text(one.cost, as_share=False),
-        )
+        cells = [one.objective, one.control, str(len(one.seeds)), point_text(one.rate)]
+        cells += [interval_text(one.rate)]
+        cells += [each if one.alike >= 0.05 else f"{each} (seeds differ, p = {number_text(one.alike)})"]
+        cells += _more(one.cost) if cost == "relative" else _plain(one.cost)
+        if attacked:
+            rates = [arm.attacked for arm in one.arms if arm.attacked is not None]
+            under = _mean(rates) if rates and len(rates) == len(one.arms) else None
+            cells += [point_text(under), interval_text(under)]
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return "\n".join(lines) + "\n"
 
 
 _HEADS = {"relative": "nats over plain", "nats": "nats per token", "kl": "KL, nats per text"}
+
+
+def _plain(cost: Estimate | None) -> list[str]:
+    return [point_text(cost, as_share=False), interval_text(cost, as_share=False)]
+
+
+def _more(cost: Estimate | None) -> list[str]:
+    """A ratio near 1 as a change in percent, the ends of its interval rounded outwards."""
+    if cost is None or math.isnan(cost.point):
+        return _plain(cost)
+    points = [100.0 * round(value - 1.0, 12) for value in (cost.point, cost.low, cost.high)]
+    low, high = math.floor(points[1] * 100.0) / 100.0, math.ceil(points[2] * 100.0) / 100.0
+    return [f"{points[0]:+.2f}%", f"{low:+.2f}% to {high:+.2f}%"]
 
 
 def _pool(arms: Sequence[Arm], cost: str, level: float) -> PooledArm:
