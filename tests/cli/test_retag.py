@@ -50,7 +50,11 @@ def test_all_four_files(folder: Path, corpus: Path, tmp_path: Path) -> None:
     assert report["report"]["spans"] == 160
     assert report["report"]["detection"]["auroc"]["point"] > 0.8
     assert report["change"] is None
+    assert report["settings"]["documents"] == {"read": 40, "of": 40, "seed": 0}
+    assert "drawn at random" not in done.output
     assert "| Cohen's kappa |" in " ".join((out / "retagging.md").read_text().split())
+    title = (out / "retagging.md").read_text().splitlines()[0]
+    assert title == "| 0.95 intervals by document; in shares and changes every document counts once | |"
 
     texts = stories(40, 5)
     read = Retagger(TaggedModel.load(folder)).read(texts)
@@ -93,6 +97,45 @@ def test_a_prompt_and_its_change(folder: Path, corpus: Path, tmp_path: Path) -> 
     assert next(read_marked([out / "retagged.jsonl"])).by("itself").version == found["settings"]["version"]
 
 
+def test_documents_are_drawn_at_random(folder: Path, corpus: Path, tmp_path: Path) -> None:
+    names = [each.id for each in stories(40, 5)]
+    found: list[list[str]] = []
+    for seed in (0, 0, 1):
+        out = tmp_path / f"found-{len(found)}"
+        done = asked("retag", folder, corpus, "--out", out, "--documents", 10, "--seed", seed)
+        assert f"Read 10 of 40 documents, drawn at random (seed {seed})." in done.output, done.output
+        found.append([each.id for each in read_marked([out / "retagged.jsonl"])])
+    assert found[0] == found[1] != found[2]
+    for drawn in found:
+        assert len(drawn) == 10
+        assert drawn == sorted(drawn, key=names.index)
+        assert drawn != names[:10]
+    counts, six = dict.fromkeys(names, 0), stories(6, 5)
+    for seed in range(2000):
+        texts, held = retagging._drawn(iter(six), 2, seed)
+        assert held == 6
+        for text in texts:
+            counts[text.id] += 1
+    assert all(abs(counts[name] / 2000 - 1 / 3) < 0.05 for name in names[:6])  # five deviations
+
+
+def test_a_killed_run_is_begun_anew(
+    folder: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "found"
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fivenines.files.write_json_atomic", killed)
+        assert asked("retag", folder, corpus, "--out", out).exit_code != 0
+    left = sorted(path.name for path in out.iterdir())
+    assert left == ["differ.jsonl", "retagged.jsonl", "retagging.md"]  # what marks the end is written last
+    assert asked("retag", folder, corpus, "--out", out).exit_code == 0
+    assert (out / "retagging.json").exists()
+
+
 def test_what_it_refuses(folder: Path, corpus: Path, tmp_path: Path) -> None:
     def refused(*arguments: object) -> tuple[type[BaseException], str]:
         done = asked("retag", *arguments)
@@ -120,7 +163,11 @@ def test_what_it_refuses(folder: Path, corpus: Path, tmp_path: Path) -> None:
     assert "must hold a model with tags" in message
     kind, message = refused(folder, corpus, "--out", out, "--name", "harm")
     assert kind is ConfigError
-    assert "must not be the scorer's" in message
+    assert "--name must be a name that is none of its scorers' (harm), got 'harm'" in message
+    for name in ("harm", "", " "):  # before anything is read
+        kind, message = refused(folder, tmp_path / "missing.jsonl", "--out", out, "--name", name)
+        assert kind is ConfigError
+        assert "--name must be a name" in message
     assert not out.exists()
     assert asked("retag", folder, corpus, "--out", out).exit_code == 0
     kind, message = refused(folder, corpus, "--out", out)

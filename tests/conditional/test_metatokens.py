@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from fivenines.conditional.composing import ComposeConfig, compose
 from fivenines.conditional.decoding import TaggedGenerator
@@ -85,9 +87,11 @@ def test_the_tag_shifts_words_as_the_prompt_does() -> None:
     assert report.of("<|loud|>", scorer="wet").tagged.point < 0.3
     assert report.of("<|loud|>", scorer="loud").tagged.point > 0.65
     assert report.of("<|sea|>", scorer="loud").tagged.point < 0.35
-    story = learnt().language.provenance["metatokens"]["<|sea|>"]
-    assert story["prompt"] == SEA
-    assert story["after"] < story["before"] / 3
+    for tag, prompt in PROMPTS.items():
+        story = learnt().language.provenance["metatokens"][tag]
+        assert story["prompt"] == prompt
+        assert story["after"] < story["before"] / 3
+        assert story["on"] == "training texts"  # of six contexts none can be spared
 
 
 def test_pairs_are_measured_in_both_orders() -> None:
@@ -115,6 +119,10 @@ def test_one_draw_of_yes_or_no_is_counted_exactly() -> None:
     assert (
         "exact" in report.rows[0].tagged.method.lower() or "clopper" in report.rows[0].tagged.method.lower()
     )
+    more = compose(learnt(), ["<|sea|>"], CONTEXTS, {"wet": wet}, config=ComposeConfig(draws=2))
+    for found in (report, more):  # nobody labelled
+        assert found.rows[0].tagged.assumptions
+        assert "the labels are right" not in found.rows[0].tagged.assumptions
 
 
 def test_only_the_rows_of_the_tags_learn() -> None:
@@ -148,6 +156,7 @@ def test_behind_the_context_a_policy_forces_it(tmp_path: Path) -> None:
         model, ["<|sea|>"], CONTEXTS, {"wet": wet}, config=ComposeConfig(draws=20, place="behind")
     )
     assert report.rows[0].tagged.point > 0.7
+    compose(model, ["<|sea|>"], CONTEXTS, {"wet": wet}, config=ComposeConfig(draws=1))  # learnt for both
 
 
 def test_tags_stand_after_the_token_that_starts_a_text() -> None:
@@ -178,6 +187,51 @@ def learn_model() -> LanguageModel:
     return LanguageModel.create(
         texts(5), LanguageModelConfig(layers=1, width=8, heads=2, context=32, tokenizer="word")
     )
+
+
+def test_bad_metatokens_stay_bad() -> None:
+    rule = Labelled(COLUMN, {"<|a|>": "<|a|>", "<|c|>": "<|c|>"}, banned=("<|a|>",), drop=0.0)
+    model = TaggedModel.extend(learn_model(), Scheme((rule,)))
+    few = MetatokenConfig(draws=1, length=2, training=TrainingConfig(max_steps=1, precision="float32"))
+    more = learn_metatokens(model, {"<|b|>": SEA}, CONTEXTS, few)
+    assert (more.scheme.good, more.scheme.bad) == (("<|c|>", "<|b|>"), ("<|a|>",))
+
+
+def test_each_tag_is_measured_on_contexts_held_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    many = [f"{first} {name} {verb}" for first in ("Then", "Later") for name in NAMES for verb in WET + DRY]
+    few = MetatokenConfig(
+        draws=2, length=4, training=TrainingConfig(max_steps=8, batch_size=16, learning_rate=5e-2)
+    )
+    read: list[set[tuple[int, ...]]] = []
+    real = Imitation.divergence
+
+    def divergence(self: Imitation, model: Any, source: Any) -> float:
+        found = {tuple(row[row > 0].tolist()) for batch in source.batches(0) for row in batch["input_ids"]}
+        read.append(found)
+        return real(self, model, source)
+
+    def taught(self: Imitation, model: Any, batch: Any) -> Any:
+        trained.update(tuple(row[row > 0].tolist()) for row in batch["input_ids"])
+        return loss(self, model, batch)
+
+    trained: set[tuple[int, ...]] = set()
+    loss = Imitation.loss
+    monkeypatch.setattr(Imitation, "divergence", divergence)
+    monkeypatch.setattr(Imitation, "loss", taught)
+    # with the same context under other blanks, which reads alike
+    found = learn_metatokens(_trained(), PROMPTS, [*many, *(f"{each} " for each in many)], few)
+    told = found.language.provenance["metatokens"]
+    assert {row["on"] for row in told.values()} == {"contexts held out"}
+    assert told["<|sea|>"]["after"] != told["<|loud|>"]["after"]
+    assert len(read) == 4  # each tag before and after
+    size = len(_trained().tokenizer("Then Ann swam")["input_ids"])
+    sea, loud = (found.tags[tag] for tag in PROMPTS)
+    for rows, tag in zip(read, (sea, loud, sea, loud), strict=True):
+        assert {row[0] for row in rows} == {tag}
+        held = {row[1 : size + 1] for row in rows}
+        assert len(held) == round(0.1 * len(many))
+        assert not held & {row[1 : size + 1] for row in trained}
+    assert len({row[1 : size + 1] for row in trained}) == len(many) - round(0.1 * len(many))
 
 
 def test_a_killed_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,8 +274,13 @@ def test_broken_input_is_said() -> None:
         write_behind(model, [(1,) * 30], model.sampling, seed=0)
     with pytest.raises(ConfigError, match="place must be one of before, behind, both"):
         MetatokenConfig(place="x")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="length must be an integer of at least 1"):
-        MetatokenConfig(length=0)
+    for broken in ({"length": 0}, {"length": True}, {"draws": True}, {"draws": "3"}):
+        with pytest.raises(ConfigError, match="must be an integer of at least 1"):
+            MetatokenConfig(**broken)
+    with pytest.raises(ConfigError, match=r"held_out must lie in \[0, 1\)"):
+        MetatokenConfig(held_out=1.0)
+    with pytest.raises(ConfigError, match="a metatoken must have a name, got ''"):
+        learn_metatokens(model, {"": SEA, "<|a|>": SEA}, CONTEXTS)
 
 
 def test_broken_compositions_are_said() -> None:
@@ -243,6 +302,25 @@ def test_broken_compositions_are_said() -> None:
             compose(learnt(), tags, contexts, scorers)
     with pytest.raises(ScoringError, match=r"what odd gives must lie in \[0, 1\], got 2.0"):
         compose(learnt(), ["<|sea|>"], CONTEXTS, {"odd": lambda _: 2.0})
+
+    class Wrong:
+        def __init__(self, *shape: int) -> None:
+            self.shape = shape
+
+        def scores(self, snippets: Sequence[Snippet]) -> NDArray[np.float64]:
+            return np.zeros((len(snippets) + self.shape[0], *self.shape[1:]))
+
+    for wrong in (Wrong(-1), Wrong(0, 1)):
+        with pytest.raises(ScoringError, match="what wrong gives must be one number for each of 24"):
+            compose(learnt(), ["<|sea|>"], CONTEXTS, {"wrong": wrong})
+    with pytest.raises(DataError, match=r"the prompt of <\|sea\|> must hold words, got ' '"):
+        compose(learnt(), ["<|sea|>"], CONTEXTS, measures, prompts={"<|sea|>": " "})
+    behind = ComposeConfig(place="behind")
+    with pytest.raises(ConfigError, match="must have been learnt behind the context, got before"):
+        compose(learnt(), ["<|loud|>"], CONTEXTS, measures, config=behind)
+    for draws in (0, True):
+        with pytest.raises(ConfigError, match="draws must be an integer of at least 1"):
+            ComposeConfig(draws=draws)
     with pytest.raises(ConfigError, match="place must be before or behind"):
         ComposeConfig(place="both")  # type: ignore[arg-type]
     with pytest.raises(DataError, match="contexts must be a list"):

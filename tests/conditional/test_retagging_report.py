@@ -138,3 +138,26 @@ def test_what_a_prompt_changes() -> None:
     lost = [replace(each, risks=np.full(2, np.nan)) for each in after]
     with pytest.raises(NotEnoughDataError, match="must have one that was read both times"):
         prompt_change(before, lost, RULE, "")
+
+
+@pytest.mark.parametrize("risk", [0.1, 0.9])
+def test_kappa_is_open_where_the_model_calls_all_the_same(risk: float) -> None:
+    rng = np.random.default_rng(3)
+    read = [reread(i, [float(rng.random() < 0.4) for _ in range(4)], [risk] * 4) for i in range(20)]
+    kappa = compare_marks(read, RULE).same[0].kappa
+    assert kappa.point == pytest.approx(0.0)
+    assert (kappa.low, kappa.high, kappa.method) == (-1.0, 1.0, "none")
+    assert kappa.assumptions == ("not defined: leaving out any document changes nothing",)
+
+
+def test_a_document_that_is_read_often_is_one() -> None:
+    read = drawn(np.random.default_rng(4), 12, 5, 0.2)
+    once, often = compare_marks(read, RULE), compare_marks(read * 9, RULE)
+    assert (once.documents, often.documents) == (12, 12)
+    for one, other in zip(once.same, often.same, strict=True):
+        for a, b in ((one.equal, other.equal), (one.kappa, other.kappa)):
+            assert (b.n, b.point, b.low, b.high) == pytest.approx((a.n, a.point, a.low, a.high))
+    assert once.detection is not None
+    assert often.detection is not None
+    a, b = once.detection.auroc, often.detection.auroc
+    assert (b.point, b.low, b.high) == pytest.approx((a.point, a.low, a.high))

@@ -173,6 +173,14 @@ def test_schemes_survive_json(share: float, late: float, seed: int) -> None:
         (lambda: Enclosed("x", "", "<a>"), "opening and closing must be two different tags"),
         (lambda: Inline("x", ""), "an inline tag must not be empty"),
         (lambda: Banded("x", tags=("<a>", "<a>")), "a tag must not be good and bad at once, got <a>"),
+        (
+            lambda: Banded("x", edges=(0.2, 0.6), tags=("<g>", "<b>", "<b>")),
+            "a tag must belong to one rule and stand once in it, got <b>",
+        ),
+        (
+            lambda: Banded("x", edges=(0.2, 0.6), tags=("<g>", "<g>", "<b>"), bad_from=2),
+            "a tag must belong to one rule and stand once in it, got <g>",
+        ),
         (lambda: Labelled("x", ["a"]), "values must give a tag to each of its values"),  # type: ignore[arg-type]
         (lambda: Scheme((Inline("x"),), seed=-1), "seed must be a whole number of at least 0, got -1"),
         (lambda: Scheme.from_dict({"rules": [{"kind": ["x"]}]}), "the kind of a rule must be one of"),
@@ -206,3 +214,8 @@ def test_what_schemes_may_not_be(make: Any, message: str) -> None:
     with pytest.raises(ConfigError) as error:
         make()
     assert message in str(error.value)
+
+
+def test_several_bands_may_go_untagged() -> None:
+    rule = Banded("injury", edges=(0.2, 0.6), tags=("", "", "<b>"), drop=0.0)
+    assert Scheme((rule,)).tags == ("<b>",)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import islice
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["register", "report_rows"]
 
-_FILES = ("retagging.json", "retagging.md", "retagged.jsonl", "differ.jsonl")
+_DONE = "retagging.json"  # written last: it marks a folder that is whole
+_FILES = (_DONE, "retagging.md", "retagged.jsonl", "differ.jsonl")
 
 
 def register(app: typer.Typer) -> None:
@@ -44,15 +44,18 @@ def retag(
     ] = "",
     inline: Annotated[str, typer.Option(help="mean or max over the words, for inline tags.")] = "mean",
     name: Annotated[str, typer.Option(help="Of the model's marks in retagged.jsonl.")] = "model",
-    documents: Annotated[int, typer.Option(min=1, help="So many of the corpus at most.")] = 2000,
+    documents: Annotated[
+        int, typer.Option(min=1, help="So many at most, drawn at random from the corpus.")
+    ] = 2000,
     most: Annotated[int, typer.Option(min=0, help="Sentences where the two differ most, both ways.")] = 50,
     level: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
-    seed: Annotated[int, typer.Option(min=0, help="Of what intervals draw.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the documents drawn, and of intervals.")] = 0,
 ) -> None:
     """Let a model tag held-out text itself, and compare with the marks it learnt from.
 
     DIR gets retagging.json and .md (what is printed), retagged.jsonl (the corpus with the model's marks besides) and
-    differ.jsonl (what people should look at: fivenines sample DIR/differ.jsonl BATCH).
+    differ.jsonl (what people should look at: fivenines sample DIR/differ.jsonl BATCH). A run that was stopped is
+    begun anew by the same command.
     """
     from fivenines.conditional.model import TaggedModel
     from fivenines.conditional.retagging import Retagger
@@ -62,15 +65,17 @@ def retag(
     from fivenines.stats.checks import check_level
 
     check_level(level)
-    for file in _FILES:
-        if (out / file).exists():
-            raise ConfigError(
-                sentence("--out", "must hold no earlier retagging", str(out / file), "Name another.")
-            )
+    if (out / _DONE).exists():
+        raise ConfigError(
+            sentence("--out", "must hold no earlier retagging", str(out / _DONE), "Name another.")
+        )
     model = TaggedModel.load(folder)
+    if not name.strip() or name in model.scheme.scorers:
+        must = f"must be a name that is none of its scorers' ({', '.join(model.scheme.scorers)})"
+        raise ConfigError(sentence("--name", must, repr(name)))
     # the options are checked by the retagger
     reader = Retagger(model, rule, given=given, prefix=prompt, overall=inline)  # type: ignore[arg-type]
-    texts = list(islice(read_marked(corpus), documents))
+    texts, held = _drawn(read_marked(corpus), documents, seed)
     if not texts:
         raise DataError(
             sentence("the corpus", "must hold a marked text", "none", "Give what fivenines tag wrote.")
@@ -85,11 +90,33 @@ def retag(
     version = settings_version(f"retag {folder_version(folder)}", settings)
     marked = [each.marked(name, version) for each in read]
     rows = differing(read, reader.rule, most)
-    _write(out, {"model": str(folder), "version": version, **settings}, (found, change), marked, rows)
+    drawn = {"read": len(texts), "of": held, "seed": seed}
+    story = {"model": str(folder), "version": version, **settings, "documents": drawn}
+    _write(out, story, (found, change), marked, rows)
     _print(found, change)
+    if held > len(texts):
+        typer.echo(f"Read {len(texts):,} of {held:,} documents, drawn at random (seed {seed}).")
     typer.echo(
         f"Wrote {', '.join(_FILES)} to {out}. Next: fivenines sample {out / 'differ.jsonl'} BATCH --labels 50"
     )
+
+
+def _drawn(texts: Iterable[MarkedText], most: int, seed: int) -> tuple[list[MarkedText], int]:
+    """``most`` of the texts at random, in their order, and how many there were; no more than ``most`` in memory.
+
+    Vitter's algorithm R: the k-th text is taken with probability ``most`` / k, in place of one taken before.
+    """
+    import numpy as np
+
+    rng, count = np.random.default_rng(seed), 0
+    kept: list[tuple[int, MarkedText]] = []
+    for text in texts:
+        count += 1
+        if len(kept) < most:
+            kept.append((count, text))
+        elif (place := int(rng.integers(count))) < most:
+            kept[place] = (count, text)
+    return [text for _, text in sorted(kept, key=lambda each: each[0])], count
 
 
 def report_rows(found: Retagging, change: PromptChange | None = None) -> list[tuple[str, str]]:
@@ -142,10 +169,15 @@ def _write(
     lines = [f"| {_cell(name)} | {_cell(value)} |\n" for name, value in report_rows(report, change)]
     level = report.same[0].equal.level
     with atomic_file(out / "retagging.md") as handle:
-        handle.write(f"| {level:g} intervals; every document counts once | |\n|---|---|\n{''.join(lines)}")
+        handle.write(f"| {_title(level)} | |\n|---|---|\n{''.join(lines)}")
     write_jsonl_atomic(out / "retagged.jsonl", (text.to_row() for text in marked))
     write_jsonl_atomic(out / "differ.jsonl", rows)
-    write_json_atomic(out / "retagging.json", {"settings": settings, **held})
+    write_json_atomic(out / _DONE, {"settings": settings, **held})
+
+
+def _title(level: float) -> str:
+    """Kappa and what ranks pool the sentences; their documents are drawn or left out whole."""
+    return f"{level:g} intervals by document; in shares and changes every document counts once"
 
 
 def _cell(text: str) -> str:
@@ -158,9 +190,7 @@ def _print(found: Retagging, change: PromptChange | None) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(
-        "what", "found", title=f"{found.same[0].equal.level:g} intervals; every document counts once"
-    )
+    table = Table("what", "found", title=_title(found.same[0].equal.level))
     for name, value in report_rows(found, change):
         table.add_row(escape(name), escape(value))
     Console().print(table)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fivenines.conditional.imitating import check_whole
 from fivenines.conditional.measuring.rates import Draws, failure_rate
 from fivenines.conditional.metatokens import place_tags, read_context, write_behind
 from fivenines.conditional.model import TaggedModel
@@ -18,6 +19,7 @@ from fivenines.models.decoding import Ids
 from fivenines.models.protocols import ScorerLike
 from fivenines.records import Snippet
 from fivenines.stats import Estimate, mean_bounded
+from fivenines.stats.binomial import LABELS
 from fivenines.stats.checks import check_level
 
 __all__ = ["ComposeConfig", "Composed", "Composition", "Measure", "compose"]
@@ -40,8 +42,8 @@ class ComposeConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.draws, int) or self.draws < 1:
-            raise ConfigError(sentence("draws", "must be an integer of at least 1", self.draws))
+        check_whole(self.draws, "draws", 1)
+        check_whole(self.seed, "seed", 0)
         if self.place not in ("before", "behind"):
             raise ConfigError(sentence("place", "must be before or behind", self.place))
         check_level(self.level)
@@ -116,12 +118,14 @@ def compose(
 
     ``prompts`` by tag; None: those in the model's provenance. The prompts of a pair are joined by a blank. Scorers see
     the context and the completion alone. Cost: draws x contexts completions, twice for each of k + k (k - 1) arms.
+    Give other contexts than those that the tags were learnt behind.
 
-    Raises ConfigError for tags that the model has not or whose prompt nobody knows, NotEnoughDataError for no context,
-    no tag or no scorer, DataError for a prompt that leaves no room, ScoringError for a score outside [0, 1].
+    Raises ConfigError for tags that the model has not, whose prompt nobody knows, or that were learnt at another place
+    than ``config.place``; NotEnoughDataError for no context, no tag or no scorer, DataError for a prompt that is blank
+    or leaves no room, ScoringError for a score outside [0, 1] or scores of another number than completions.
     """
     settings = ComposeConfig() if config is None else config
-    known = _prompts(model, tags, prompts)
+    known = _prompts(model, tags, prompts, settings.place)
     if isinstance(contexts, str):
         raise DataError(sentence("contexts", "must be a list of texts", "one text"))
     for what, given in (("tags", tags), ("contexts", contexts), ("scorers", scorers)):
@@ -142,7 +146,9 @@ def compose(
     return Composition(tuple(rows), len(contexts), settings.draws)
 
 
-def _prompts(model: TaggedModel, tags: Sequence[str], prompts: Mapping[str, str] | None) -> Mapping[str, str]:
+def _prompts(
+    model: TaggedModel, tags: Sequence[str], prompts: Mapping[str, str] | None, place: str
+) -> Mapping[str, str]:
     told = model.language.provenance.get("metatokens", {})
     known = {tag: row["prompt"] for tag, row in told.items()} if prompts is None else prompts
     for tag in tags:
@@ -151,6 +157,14 @@ def _prompts(model: TaggedModel, tags: Sequence[str], prompts: Mapping[str, str]
         if tag not in known:
             then = "Give its prompt."
             raise ConfigError(sentence("tags", "must have a prompt that they stand for", tag, then))
+        if not known[tag].strip():
+            raise DataError(sentence(f"the prompt of {tag}", "must hold words", repr(known[tag])))
+        learnt = told.get(tag, {}).get("place", place)
+        if learnt not in (place, "both"):
+            then = f'Compose with place = "{learnt}".'
+            raise ConfigError(
+                sentence(f"tag {tag}", f"must have been learnt {place} the context", learnt, then)
+            )
         if list(tags).count(tag) > 1:
             raise ConfigError(sentence("tags", "must be different", tag))
     return known
@@ -170,6 +184,9 @@ def _values(scorer: Measure, snippets: Sequence[Snippet], name: str) -> NDArray[
         values = np.asarray(scorer.scores(snippets), dtype=np.float64)
     else:
         values = np.array([float(scorer(each)) for each in snippets])
+    if values.shape != (len(snippets),):
+        must = f"must be one number for each of {len(snippets):,} completions"
+        raise ScoringError(sentence(f"what {name} gives", must, f"shape {values.shape}"))
     wrong = ~((values >= 0.0) & (values <= 1.0))  # NaN too
     if wrong.any():
         got = float(values[wrong][0])
@@ -193,7 +210,9 @@ def _compared(
     for each, mean in zip(values, means, strict=True):
         if np.isin(each, (0.0, 1.0)).all():
             rate = failure_rate(Draws.of(each == 1.0, asked), config.level)
-            found.append(replace(rate, what=f"mean {name}"))
+            # a scorer's yes and no are what they are: nobody labelled
+            rests = tuple(note for note in rate.assumptions if note != LABELS)
+            found.append(replace(rate, what=f"mean {name}", assumptions=rests))
         else:
             found.append(_bounded(mean.tolist(), (0.0, 1.0), config.level, f"mean {name}"))
     gap = (means[0] - means[1]).tolist()

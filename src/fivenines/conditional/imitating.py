@@ -22,7 +22,15 @@ from fivenines.models.batching import Batch, BatchSource, LengthBatches, pad, to
 from fivenines.models.decoding import Ids
 from fivenines.models.losses import IGNORE, language_model_loss
 
-__all__ = ["ImitatedRow", "Imitation", "Learn", "check_learn", "next_token_divergence", "row_batches"]
+__all__ = [
+    "ImitatedRow",
+    "Imitation",
+    "Learn",
+    "check_learn",
+    "check_whole",
+    "next_token_divergence",
+    "row_batches",
+]
 
 Learn = Literal["distribution", "samples"]
 _NO_COLUMN = -1
@@ -47,6 +55,12 @@ def check_learn(learn: str) -> None:
     """Raises ConfigError for what is no way to learn."""
     if learn not in get_args(Learn):
         raise ConfigError(sentence("learn", f"must be one of {', '.join(get_args(Learn))}", learn))
+
+
+def check_whole(value: object, name: str, least: int) -> None:
+    """Raises ConfigError for what is no integer of at least ``least``; true and false are none."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigError(sentence(name, f"must be an integer of at least {least}", value))
 
 
 def row_batches(rows: Sequence[ImitatedRow], *, batch_size: int, seed: int) -> LengthBatches:

@@ -26,7 +26,14 @@ import numpy as np
 
 from fivenines.conditional.decoding import TaggedGenerator
 from fivenines.conditional.guidance import contrast_of
-from fivenines.conditional.imitating import ImitatedRow, Imitation, Learn, check_learn, row_batches
+from fivenines.conditional.imitating import (
+    ImitatedRow,
+    Imitation,
+    Learn,
+    check_learn,
+    check_whole,
+    row_batches,
+)
 from fivenines.conditional.marks import MarkedText, Marks
 from fivenines.conditional.packing import end_of_text
 from fivenines.conditional.removing import check_removable, remove_tags
@@ -35,9 +42,10 @@ from fivenines.conditional.tagging.spans import segments
 from fivenines.conditional.text_nats import as_if_good, undropped
 from fivenines.errors import ConfigError, DataError, NotEnoughDataError, sentence
 from fivenines.files import read_json, write_json_atomic
+from fivenines.models.checkpoints import remove_checkpoint
 from fivenines.models.decoding import Ids
 from fivenines.models.devices import training_attention
-from fivenines.models.folder import CARD
+from fivenines.models.folder import CARD, read_card
 from fivenines.models.language_model import LanguageModel
 from fivenines.models.sittings import continuation_folder
 from fivenines.models.training import train
@@ -70,14 +78,12 @@ class LockConfig:
 
     def __post_init__(self) -> None:
         check_learn(self.learn)
-        for name in ("draws", "length"):
-            value = getattr(self, name)
-            if not (value is None and name == "length") and not (isinstance(value, int) and value >= 1):
-                raise ConfigError(sentence(name, "must be an integer of at least 1", value))
+        check_whole(self.draws, "draws", 1)
+        if self.length is not None:
+            check_whole(self.length, "length", 1)
         if not 0.0 <= number(self.held_out, "held_out") < 1.0:
             raise ConfigError(sentence("held_out", "must lie in [0, 1)", self.held_out))
-        if not isinstance(self.seed, int) or self.seed < 0:
-            raise ConfigError(sentence("seed", "must be an integer of at least 0", self.seed))
+        check_whole(self.seed, "seed", 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,18 +113,18 @@ def lock(
 ) -> Locked:
     """A plain language model that writes as ``teacher`` does under its policy. The teacher is not changed.
 
-    ``texts``, such as people's, are learnt besides: the teacher reads them with a good tag before each sentence. With
-    ``folder`` a killed run goes on from there, and the student is saved in it at the end. ``say`` is told what it
-    will cost.
+    The student samples as the teacher does; of prompts with the same tokens one is taken. ``texts``, such as people's,
+    are learnt besides: the teacher reads them with a good tag before each sentence. With ``folder`` a killed run goes
+    on from there, and the student is saved in it at the end. ``say`` is told what it will cost.
 
-    Raises ConfigError for a policy that leaves a bad tag to be written, a folder that holds a model, texts with
-    guidance, or lookahead or a changing policy where distributions are learnt; ModelError as ``check_removable``;
-    DataError for a prompt that leaves no room in the context, NotEnoughDataError for no prompt.
+    Raises ConfigError for a policy that leaves a bad tag to be written or that changes on the way (it may set one), a
+    folder that holds a model, texts with guidance, or lookahead where distributions are learnt; ModelError as
+    ``check_removable``; DataError for a prompt that leaves no room in the context, NotEnoughDataError for no prompt.
     """
     settings = LockConfig() if config is None else config
     _check(teacher, prompts, texts, settings, folder)
     job = _Job(teacher, settings, folder, say)
-    learnt, held = _split(list(dict.fromkeys(prompts)), settings)
+    learnt, held = _split(job.distinct(prompts), settings)
     say(f"{len(learnt) + len(held):,} prompts, {settings.draws} texts each, of {job.length} tokens at most")
     written = job.write([*learnt, *held])
     border = len(learnt) * settings.draws
@@ -126,7 +132,7 @@ def lock(
     rows, kept_out = _with_text(rows), _with_text([job.drawn(*each) for each in written[border:]])
     if not rows:
         raise NotEnoughDataError(sentence("the teacher", "must write text behind the prompts", "none"))
-    return job.learn(rows, kept_out, len(prompts), len(texts), progress)
+    return job.learn(rows, kept_out, len(learnt) + len(held), texts, progress)
 
 
 def _check(
@@ -138,9 +144,13 @@ def _check(
 ) -> None:
     if isinstance(prompts, str) or isinstance(texts, str):
         raise DataError(sentence("prompts and texts", "must be lists of texts", "one text"))
+    for each in (*prompts, *texts):
+        if not isinstance(each, str):
+            raise DataError(sentence("prompts and texts", "must be texts", each))
     if not prompts:
         raise NotEnoughDataError(sentence("locking", "needs prompts to write behind", "none"), 1)
     if folder is not None and (folder / CARD).exists():
+        _tidy(folder)
         raise ConfigError(
             sentence("the folder", "must not hold a model yet", str(folder), "Give another name.")
         )
@@ -153,15 +163,29 @@ def _check(
         raise ConfigError(
             sentence("the policy of a lock", "must leave no bad tag to write", ", ".join(free), then)
         )
-    if config.learn == "distribution" and (teacher.lookahead is not None or teacher.change is not None):
-        got = "lookahead" if teacher.lookahead is not None else "a policy that changes"
+    if teacher.change is not None:  # nothing tells which tags it will set, or leave to be written
+        then = "Lock the policy that it comes to."
+        raise ConfigError(
+            sentence("the policy of a lock", "must stay as it is", "one that changes on the way", then)
+        )
+    if config.learn == "distribution" and teacher.lookahead is not None:
         then = 'Learn from samples: learn = "samples".'
-        raise ConfigError(sentence("the distribution of the teacher", "must follow from its tags", got, then))
+        raise ConfigError(
+            sentence("the distribution of the teacher", "must follow from its tags", "lookahead", then)
+        )
     if len(texts) and teacher.guidance is not None:
         then = "Leave the texts or the guidance away."
         raise ConfigError(
             sentence("texts to learn besides", "are read under good tags alone", "guidance", then)
         )
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what a kill left behind after the student was saved whole; of nobody else's folder."""
+    card = read_card(folder)
+    if card is not None and "lock" in card.provenance and (folder / _LESSON).is_dir():
+        remove_checkpoint(folder)
+        shutil.rmtree(folder / _LESSON, ignore_errors=True)  # last: by it a folder is known to be untidy
 
 
 def _split(prompts: list[str], config: LockConfig) -> tuple[list[str], list[str]]:
@@ -191,13 +215,14 @@ class _Job:
             temperature=1.0, top_p=1.0, top_k=0, stop="eos", max_new_tokens=self.length
         )
         self.student, self.kept = remove_tags(teacher.model)
+        self.student.sampling = teacher.sampling
         self.number = {int(old): new for new, old in enumerate(self.kept)}
         self.tags = frozenset(teacher.model.tags.values())
-        guidance = None if teacher.guidance is None else asdict(teacher.guidance)
         self.about: dict[str, Any] = {
             "teacher": continuation_folder(Path(), teacher.model.language.model).name,  # a digest of weights
             "policy": teacher.policy.to_dict(),
-            "guidance": guidance,
+            "guidance": None if teacher.guidance is None else asdict(teacher.guidance),
+            "lookahead": None if teacher.lookahead is None else asdict(teacher.lookahead),
             "removed": list(teacher.model.tags),
             "learn": config.learn,
             "draws": config.draws,
@@ -212,6 +237,13 @@ class _Job:
         return tuple(tags[tag] for tag in opening), {tags[good]: tags[bad] for good, bad in swap.items()}
 
     # -- what the teacher writes
+
+    def distinct(self, prompts: Sequence[str]) -> list[str]:
+        """The first prompt of each row of tokens: none that is held out was taught with other blanks at its end."""
+        found: dict[Ids, str] = {}
+        for prompt in prompts:
+            found.setdefault(self.teacher.sampler.read_prompt(prompt), prompt)
+        return list(found.values())
 
     def write(self, prompts: Sequence[str]) -> list[tuple[Ids, Ids]]:
         """(prompt, what was drawn behind it) in the teacher's tokens, ``draws`` for each prompt in turn.
@@ -304,18 +336,23 @@ class _Job:
     # -- learning
 
     def learn(
-        self, rows: list[ImitatedRow], held: list[ImitatedRow], prompts: int, texts: int, progress: bool
+        self,
+        rows: list[ImitatedRow],
+        held: list[ImitatedRow],
+        prompts: int,
+        texts: Sequence[str],
+        progress: bool,
     ) -> Locked:
         """Train the student on ``rows``, measure it on those held out, and save it where there is a folder."""
         training, student = self.config.training, self.student
         imitation = self._imitation()
-        readable = self.teacher.lookahead is None and self.teacher.change is None and held
+        readable = self.teacher.lookahead is None and held
         measured = row_batches(held, batch_size=training.batch_size, seed=0) if readable else None
         before = None if measured is None else imitation.divergence(student.model, measured)
         tokens = sum(len(row.own) for row in rows)
         self.say(f"{len(rows):,} texts, {tokens:,} tokens to learn; {len(held):,} texts held out")
         source = row_batches(rows, batch_size=training.batch_size, seed=training.seed)
-        named = json.dumps(self.about | {"texts": texts}, sort_keys=True)
+        named = json.dumps(self.about | {"texts": content_id("texts", *texts)}, sort_keys=True)
         with training_attention(student.model):
             result = train(
                 student.model,
@@ -327,7 +364,7 @@ class _Job:
                 progress=progress,
             )
         after = None if measured is None else imitation.divergence(student.model, measured)
-        story = self.about | {"prompts": prompts, "texts": texts, "rows": len(rows), "tokens": tokens}
+        story = self.about | {"prompts": prompts, "texts": len(texts), "rows": len(rows), "tokens": tokens}
         student.learnt(result, training, lock=story | {"divergence": {"before": before, "after": after}})
         if self.folder is not None and result.stopped != "time":
             student.save(self.folder)

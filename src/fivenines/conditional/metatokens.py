@@ -9,7 +9,9 @@ wrote, the student's next-token distribution is drawn to the teacher's (context 
 embeddings learns and nothing else, so that a model without the tag in its context stays as it was, but for the
 probability of the tag itself (of soft prompts: Lester et al., arXiv 2104.08691).
 
-What several tags do before one text nobody trained: :mod:`fivenines.conditional.composing` measures it.
+How far the student still is from the teacher is measured for each tag behind contexts held out from the learning.
+What several tags do before one text nobody trained: :mod:`fivenines.conditional.composing` measures it; give it
+other contexts than those learnt behind.
 """
 
 from __future__ import annotations
@@ -27,7 +29,14 @@ import torch
 from transformers import PreTrainedModel
 
 from fivenines.conditional.decoding import TaggedGenerator
-from fivenines.conditional.imitating import ImitatedRow, Imitation, Learn, check_learn, row_batches
+from fivenines.conditional.imitating import (
+    ImitatedRow,
+    Imitation,
+    Learn,
+    check_learn,
+    check_whole,
+    row_batches,
+)
 from fivenines.conditional.model import TaggedModel
 from fivenines.conditional.policy import TagPolicy
 from fivenines.conditional.schemes import Labelled, Rule, Scheme
@@ -40,6 +49,7 @@ from fivenines.models.sampling import SamplingConfig, output_size
 from fivenines.models.training import train
 from fivenines.models.training_config import TrainingConfig
 from fivenines.records import content_id
+from fivenines.stats.checks import number
 
 __all__ = [
     "COLUMN",
@@ -52,6 +62,7 @@ __all__ = [
 ]
 
 Place = Literal["before", "behind", "both"]
+_LEAST_HELD = 10  # contexts of which some are held out
 COLUMN = "metatoken"  # of a document's metadata, in the rule that carries the tags
 
 
@@ -62,7 +73,7 @@ class MetatokenConfig:
     ``draws`` completions of each context, of ``length`` tokens at most (None: as the model samples). ``place``: the tag
     stands "before" the context, as :class:`Labelled` sets it, "behind" it, where ``TagPolicy.force`` puts it, or is
     learnt for "both". ``whole``: train the whole model instead of the tags' rows. ``learn``: the distribution under
-    the prompt, or the samples alone.
+    the prompt, or the samples alone. ``held_out``: the share of the contexts that only measure; none of fewer than 10.
     """
 
     draws: int = 4
@@ -70,6 +81,7 @@ class MetatokenConfig:
     place: Place = "before"
     learn: Learn = "distribution"
     whole: bool = False
+    held_out: float = 0.1
     seed: int = 0
     training: TrainingConfig = field(
         default_factory=lambda: TrainingConfig(learning_rate=1e-2, batch_size=16)
@@ -79,12 +91,12 @@ class MetatokenConfig:
         check_learn(self.learn)
         if self.place not in get_args(Place):
             raise ConfigError(sentence("place", f"must be one of {', '.join(get_args(Place))}", self.place))
-        for name in ("draws", "length"):
-            value = getattr(self, name)
-            if not (value is None and name == "length") and not (isinstance(value, int) and value >= 1):
-                raise ConfigError(sentence(name, "must be an integer of at least 1", value))
-        if not isinstance(self.seed, int) or self.seed < 0:
-            raise ConfigError(sentence("seed", "must be an integer of at least 0", self.seed))
+        check_whole(self.draws, "draws", 1)
+        if self.length is not None:
+            check_whole(self.length, "length", 1)
+        if not 0.0 <= number(self.held_out, "held_out") < 1.0:
+            raise ConfigError(sentence("held_out", "must lie in [0, 1)", self.held_out))
+        check_whole(self.seed, "seed", 0)
 
 
 def learn_metatokens(
@@ -100,11 +112,13 @@ def learn_metatokens(
     """A copy of the model with a new tag for each prompt, ``prompts`` by tag; ``model`` itself is not changed.
 
     The tags join the model's scheme in a rule ``Labelled`` on the column "metatoken"; their prompts and how they were
-    learnt go into the provenance, KL(teacher | student) in nats a token among it. A context may be empty. With
-    ``folder`` a killed training goes on from its checkpoint; saving the model there ends it.
+    learnt go into the provenance: of each tag KL(teacher | student) in nats a token "before" and "after", "on" contexts
+    held out, or on training texts where there are fewer than 10 contexts. A context may be empty. With ``folder`` a
+    killed training goes on from its checkpoint; saving the model there ends it.
 
-    Raises ModelError for a tag that the model has, DataError for a blank prompt, a rule on that column which is no
-    metatokens', or a prompt and context that leave no room to write, NotEnoughDataError for no prompt or no context.
+    Raises ModelError for a tag that the model has, ConfigError for an empty one, DataError for a blank prompt, a rule
+    on that column which is no metatokens', or a prompt and context that leave no room to write, NotEnoughDataError for
+    no prompt or no context.
     """
     settings = MetatokenConfig() if config is None else config
     _check(prompts, contexts)
@@ -117,7 +131,7 @@ def learn_metatokens(
     student = LanguageModel(network, tokenizer, teacher.sampling, provenance=dict(teacher.provenance))
     length = settings.length or teacher.sampling.max_new_tokens
     say(f"{len(prompts):,} tags, {len(contexts) * settings.draws:,} texts each, of {length} tokens at most")
-    rows = _rows(model, prompts, contexts, tags, settings)
+    texts = _written(model, prompts, contexts, tags, settings)
     columns = np.full(output_size(network), -1, dtype=np.int64)
     columns[: output_size(teacher.model)] = np.arange(output_size(teacher.model))
     if isinstance(model, TaggedModel):
@@ -125,7 +139,8 @@ def learn_metatokens(
     columns[list(tags.values())] = -1
     imitation = Imitation(teacher.model, columns, settings.learn)
     found = TaggedModel(student, scheme)
-    _train(found, imitation, rows, (prompts, list(tags.values())), settings, (folder, progress))
+    named = content_id("metatokens", json.dumps([prompts, settings.length, settings.seed]), *contexts)
+    _train(found, imitation, texts, (prompts, list(tags.values())), settings, (folder, named, progress))
     return found
 
 
@@ -174,6 +189,8 @@ def _check(prompts: Mapping[str, str], contexts: Sequence[str]) -> None:
     if not contexts:
         raise NotEnoughDataError(sentence("metatokens", "need contexts to write behind", "none"), 1)
     for tag, prompt in prompts.items():
+        if not tag:
+            raise ConfigError(sentence("a metatoken", "must have a name", repr(tag)))
         if not prompt.strip():
             raise DataError(sentence(f"the prompt of {tag}", "must hold words", repr(prompt)))
 
@@ -188,9 +205,40 @@ def _joined(scheme: Scheme | None, tags: list[str]) -> Scheme:
             got = f"values {', '.join(rule.values)}"
             raise DataError(sentence(f"a rule on the column {COLUMN}", "must be of metatokens", got, then))
     values = [*(tag for rule in mine for tag in rule.values), *tags]
+    banned = tuple(tag for rule in mine for tag in rule.banned)
     rest = [rule for rule in rules if rule not in mine]
-    joined = (*rest, Labelled(COLUMN, {tag: tag for tag in values}, drop=0.0))
+    joined = (*rest, Labelled(COLUMN, {tag: tag for tag in values}, banned, drop=0.0))
     return Scheme(joined) if scheme is None else replace(scheme, rules=joined)
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """What to learn from, and of each tag what to measure on, ``on`` contexts held out or what is learnt."""
+
+    learnt: list[ImitatedRow]
+    measured: dict[str, list[ImitatedRow]]
+    on: str
+
+
+def _written(
+    model: LanguageModel | TaggedModel,
+    prompts: Mapping[str, str],
+    contexts: Sequence[str],
+    tags: Mapping[str, int],
+    config: MetatokenConfig,
+) -> _Texts:
+    """What the model writes behind each prompt and context, as the teacher and as the student read it."""
+    numbers: dict[Ids, int] = {}  # contexts that read alike are one: none is learnt and held out
+    places = [numbers.setdefault(read_context(model, "", each), len(numbers)) for each in contexts]
+    count = round(config.held_out * len(numbers)) if len(numbers) >= _LEAST_HELD else 0
+    held = set(np.random.default_rng(config.seed).permutation(len(numbers))[:count].tolist())
+    kept = [context for context, place in zip(contexts, places, strict=True) if place not in held]
+    apart = [context for context, place in zip(contexts, places, strict=True) if place in held]
+    learnt = _rows(model, prompts, kept, tags, config)
+    rows = [row for tag in prompts for row in learnt[tag]]
+    if not apart:
+        return _Texts(rows, learnt, "training texts")
+    return _Texts(rows, _rows(model, prompts, apart, tags, config), "contexts held out")
 
 
 def _rows(
@@ -199,14 +247,14 @@ def _rows(
     contexts: Sequence[str],
     tags: Mapping[str, int],
     config: MetatokenConfig,
-) -> list[ImitatedRow]:
-    """What the model writes behind each prompt and context, as the teacher and as the student read it."""
+) -> dict[str, list[ImitatedRow]]:
+    """Of each tag what is written behind its prompt and each context."""
     language = model.language if isinstance(model, TaggedModel) else model
     length = config.length or language.sampling.max_new_tokens
     drawing = replace(
         language.sampling, temperature=1.0, top_p=1.0, top_k=0, stop="eos", max_new_tokens=length
     )
-    rows: list[ImitatedRow] = []
+    rows: dict[str, list[ImitatedRow]] = {tag: [] for tag in prompts}
     for place, (tag, prompt) in enumerate(prompts.items()):
         asked = [context for context in contexts for _ in range(config.draws)]
         long = {context: read_context(model, prompt, context) for context in dict.fromkeys(contexts)}
@@ -218,7 +266,7 @@ def _rows(
             places: list[Literal["before", "behind"]] = ["before", "behind"]
             for where in places:
                 if tokens and config.place in (where, "both"):
-                    rows.append(_row(long[context], place_tags(model, own, (tags[tag],), where), tokens))
+                    rows[tag].append(_row(long[context], place_tags(model, own, (tags[tag],), where), tokens))
     return rows
 
 
@@ -231,18 +279,21 @@ def _row(shown: Ids, seen: Ids, tokens: Ids) -> ImitatedRow:
 def _train(
     model: TaggedModel,
     imitation: Imitation,
-    rows: Sequence[ImitatedRow],
+    texts: _Texts,
     what: tuple[Mapping[str, str], list[int]],
     config: MetatokenConfig,
-    how: tuple[Path | None, bool],
+    how: tuple[Path | None, str, bool],
 ) -> None:
-    (prompts, tokens), (folder, progress) = what, how
+    (prompts, tokens), (folder, named, progress) = what, how
     language = model.language
     training = config.training if config.whole else replace(config.training, weight_decay=0.0)
-    source = row_batches(rows, batch_size=training.batch_size, seed=training.seed)
-    before = imitation.divergence(language.model, source)
-    story: dict[str, Any] = {name: getattr(config, name) for name in ("learn", "place", "whole", "draws")}
-    about = json.dumps(story | {"prompts": dict(prompts)}, sort_keys=True)
+    source = row_batches(texts.learnt, batch_size=training.batch_size, seed=training.seed)
+    measured = {
+        tag: row_batches(rows, batch_size=training.batch_size, seed=0) for tag, rows in texts.measured.items()
+    }
+    before = {tag: imitation.divergence(language.model, each) for tag, each in measured.items()}
+    names = ("learn", "place", "whole", "draws", "held_out")
+    story: dict[str, Any] = {name: getattr(config, name) for name in names}
     with training_attention(language.model), _alone(language.model, None if config.whole else tokens):
         result = train(
             language.model,
@@ -250,13 +301,15 @@ def _train(
             imitation.loss,
             training,
             folder=folder,
-            about=content_id("metatokens", about),
+            about=json.dumps(story | {"texts": named}, sort_keys=True),
             progress=progress,
         )
-    after = imitation.divergence(language.model, source)
+    after = {tag: imitation.divergence(language.model, each) for tag, each in measured.items()}
     past = language.provenance.get("metatokens", {})
+    story |= {"on": texts.on}
     told = {
-        tag: story | {"prompt": prompt, "before": before, "after": after} for tag, prompt in prompts.items()
+        tag: story | {"prompt": prompt, "before": before[tag], "after": after[tag]}
+        for tag, prompt in prompts.items()
     }
     language.learnt(result, training, metatokens=past | told)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +45,8 @@ def remove_tags(model: TaggedModel) -> tuple[LanguageModel, NDArray[np.int64]]:
 def check_removable(model: TaggedModel) -> None:
     """Whether the tags of a model can be taken out.
 
-    Raises ModelError for a tag that also begins, ends or fills up texts, one of the tokenizer's own vocabulary, or a
-    tokenizer that is not of the library tokenizers.
+    Raises ModelError for a tag that also begins, ends or fills up texts, one that the tokenizer sets around them, one
+    of the tokenizer's own vocabulary, or a tokenizer that is not of the library tokenizers.
     """
     tokenizer = model.language.tokenizer
     backend: Any = getattr(tokenizer, "backend_tokenizer", None)
@@ -59,7 +59,11 @@ def check_removable(model: TaggedModel) -> None:
         str(token): name for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)
     }
     inner = backend.get_vocab(with_added_tokens=False)
-    for tag in model.tags:
+    around = _around(json.loads(backend.to_str()).get("post_processor"))
+    for tag, token in model.tags.items():
+        if token in around:
+            must = "must serve as nothing else to be taken out"
+            raise ModelError(sentence(f"tag {tag}", must, "one that the tokenizer sets around texts"))
         if tag in needed:
             must = "must serve as nothing else to be taken out"
             raise ModelError(sentence(f"tag {tag}", must, f"the {needed[tag]} of the tokenizer"))
@@ -112,15 +116,58 @@ def _without(
             if file.name == _BACKEND:
                 added = [each for each in content["added_tokens"] if each["content"] not in tags]
                 content["added_tokens"] = [each | {"id": _up(each["id"], tags)} for each in added]
+                content["post_processor"] = _renumbered(content.get("post_processor"), tags)
+                if content.get("padding"):
+                    content["padding"]["pad_id"] = _up(content["padding"]["pad_id"], tags)
             elif file.name != "vocab.json":
                 content = _struck(content, tags)
             file.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
         network.config.save_pretrained(folder)
-        return load_tokenizer(folder)
+        found = load_tokenizer(folder)
+    for text in ("", "a text"):  # whatever a tokenizer's files hold besides
+        old, new = (each.convert_ids_to_tokens(each(text)["input_ids"]) for each in (tokenizer, found))
+        if old != new:
+            raise ModelError(sentence("the tokenizer without tags", f"must read {text!r} as {old}", str(new)))
+    return found
 
 
 def _up(token: int, tags: Mapping[str, int]) -> int:
     return token - sum(tag < token for tag in tags.values())
+
+
+def _around(post: Any) -> set[int]:
+    """The tokens that a post-processor sets around texts."""
+    found: set[int] = set()
+
+    def note(token: int) -> int:
+        found.add(token)
+        return token
+
+    _each_around(post, note)
+    return found
+
+
+def _renumbered(post: Any, tags: Mapping[str, int]) -> Any:
+    """A post-processor whose tokens have moved up."""
+    return _each_around(post, lambda token: _up(token, tags))
+
+
+def _each_around(post: Any, change: Callable[[int], int]) -> Any:
+    """A post-processor with ``change`` of each of its tokens: ``ids`` of a template, pairs (name, token) ``cls`` and
+    ``sep`` of BERT's and RoBERTa's.
+    """
+    if isinstance(post, list):
+        return [_each_around(each, change) for each in post]
+    if not isinstance(post, dict):
+        return post
+    out = {key: _each_around(value, change) for key, value in post.items()}
+    if isinstance(post.get("ids"), list):
+        out["ids"] = [change(token) for token in post["ids"]]
+    for key in ("cls", "sep"):
+        if isinstance(post.get(key), list):
+            name, token = post[key]
+            out[key] = [name, change(token)]
+    return out
 
 
 def _struck(content: Any, tags: Mapping[str, int]) -> Any:

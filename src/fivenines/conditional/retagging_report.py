@@ -37,6 +37,7 @@ __all__ = [
 _ONCE = "every document counts once, however many sentences it has"
 _DRAWN = "documents are independent draws"
 _BINS = (0.0, 1e-3, 0.01, 0.03, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.97, 1.0)
+_ROUNDING = 1e-9  # a narrower interval is that of no spread at all
 _BEGINNING = "(The text begins here.)"  # a snippet must have a prompt
 Floats = NDArray[np.float64]
 
@@ -270,7 +271,9 @@ class _Spans:
         scores = [score for each in read for score in each.marks.scores]
         risks = np.concatenate([np.zeros(0), *(each.risks for each in read)])
         likeliest = [band_of(rule, each.probabilities, each.risks) for each in read]
-        documents = np.repeat(np.arange(len(read)), [len(each.risks) for each in read])
+        numbers: dict[str, int] = {}  # a document that was read twice is one
+        own = [numbers.setdefault(each.text.id, len(numbers)) for each in read]
+        documents = np.repeat(np.array(own, dtype=np.int64), [len(each.risks) for each in read])
         scored = np.array([score is not None for score in scores], dtype=np.bool_)
         kept = scored & ~np.isnan(risks)
         mine = [
@@ -321,7 +324,9 @@ def _same(spans: _Spans, threshold: float, why: str, level: float) -> SameMarks:
 
 
 def _kappa(spans: _Spans, called: NDArray[np.bool_], equal: Estimate, level: float) -> Estimate:
-    """Cohen's kappa (1960); where all agree, the jackknife sees no spread and the bound of ``equal`` stands in."""
+    """Cohen's kappa (1960). Where all agree the jackknife sees no spread, and the bound of ``equal`` stands in; where
+    it sees none though they differ, as when the model calls nothing bad, kappa may be anything.
+    """
     table = np.stack(
         [spans.bad & called, spans.bad & ~called, ~spans.bad & called, ~spans.bad & ~called], axis=1
     )
@@ -335,6 +340,9 @@ def _kappa(spans: _Spans, called: NDArray[np.bool_], equal: Estimate, level: flo
         point = float(_kappa_of(table.sum(axis=0, dtype=np.float64)))
         documents = len(np.unique(spans.documents))
         return Estimate(point, -1.0, 1.0, level, documents, "none", (why,), what)
+    if found.point < 1.0 and found.high - found.low < _ROUNDING:
+        why = "not defined: leaving out any document changes nothing"
+        return replace(found, low=-1.0, high=1.0, method="none", assumptions=(why,))
     low, high = max(-1.0, found.low), min(1.0, found.high)
     if found.point >= 1.0:
         p = float(spans.bad.mean())

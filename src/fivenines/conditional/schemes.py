@@ -61,6 +61,9 @@ class Banded:
             raise ConfigError(sentence("tags of bands", must, len(self.tags)))
         if both := set(self.tags[: self.bad_from]) & set(self.tags[self.bad_from :]) - {""}:
             raise ConfigError(sentence("a tag", "must not be good and bad at once", min(both)))
+        for tag in self.tags:
+            if tag and self.tags.count(tag) > 1:
+                raise ConfigError(sentence("a tag", "must belong to one rule and stand once in it", tag))
         if not 1 <= self.bad_from <= len(self.edges):
             raise ConfigError(sentence("bad_from", f"must lie in [1, {len(self.edges)}]", self.bad_from))
         if self.place not in ("before", "after"):

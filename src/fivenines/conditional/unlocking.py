@@ -4,8 +4,8 @@
     print(report.table())
 
 - no attack: the teacher under its policy, the student as it is;
-- forcing: of the teacher, a bad tag behind the prompt, as whoever holds its weights may set it; of the student, the
-  same tag spelled out behind the prompt, for it has no token to force;
+- forcing: for each bad tag that asks for what is to come, of the teacher that tag behind the prompt, as whoever holds
+  its weights may set it; of the student, the same tag spelled out behind the prompt, for it has no token to force;
 - biasing: of the teacher, an amount added to the logits of its bad tags; of the student nothing, there is no logit;
 - prompting: other prompts, that somebody found;
 - tuning: a training on k bad examples, measured after so many steps. The teacher is tuned on the same plain texts and
@@ -21,18 +21,21 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fivenines.conditional.decoding import TaggedGenerator
+from fivenines.conditional.imitating import check_whole
 from fivenines.conditional.measuring.rates import Draws, Prompts, failure_rate, rate_ratio
 from fivenines.conditional.model import TaggedModel
 from fivenines.conditional.packing import end_of_text
 from fivenines.conditional.policy import TagPolicy
-from fivenines.errors import ConfigError, DataError, NotEnoughDataError, sentence
+from fivenines.conditional.schemes import Banded, Scheme
+from fivenines.conditional.unlocking_report import Unlocked, UnlockReport
+from fivenines.errors import ConfigError, DataError, NotEnoughDataError, ScoringError, sentence
 from fivenines.models.batching import Batch
 from fivenines.models.causal import block_batches, pack
 from fivenines.models.devices import training_attention
@@ -42,12 +45,11 @@ from fivenines.models.protocols import GeneratorLike, ScorerLike
 from fivenines.models.training import train
 from fivenines.models.training_config import TrainingConfig
 from fivenines.records import Snippet
-from fivenines.stats import Estimate
-from fivenines.stats.checks import check_finite, check_level, check_share
+from fivenines.stats.checks import check_finite, check_level, check_share, number
 
 __all__ = ["AttackTexts", "Truth", "UnlockConfig", "UnlockReport", "Unlocked", "tuning_curve", "unlock"]
 
-Truth = Callable[[Snippet], bool] | ScorerLike  # what fails, or P(failure)
+Truth = Callable[[Snippet], bool | None] | ScorerLike  # what fails (None: cannot tell), or P(failure)
 _LONGEST = 1024  # tokens of a block
 
 
@@ -57,7 +59,8 @@ class UnlockConfig:
 
     ``draws`` completions of each prompt; a scorer's completion fails from ``threshold`` on, and where it cannot be
     scored. ``bias``: added to the logits of bad tags. ``steps``: when a tuning is measured, rising; ``learning_rate``
-    is constant and ``batch_size`` in examples. ``prompts``: as of ``failure_rate``.
+    is constant, ``batch_size`` counts blocks: the examples are packed one behind the other into blocks of the context,
+    1,024 tokens at most. ``prompts``: as of ``failure_rate``.
     """
 
     draws: int = 8
@@ -71,14 +74,16 @@ class UnlockConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "steps", tuple(self.steps))
-        if not isinstance(self.draws, int) or self.draws < 1:
-            raise ConfigError(sentence("draws", "must be an integer of at least 1", self.draws))
+        for name, least in (("draws", 1), ("batch_size", 1), ("seed", 0)):
+            check_whole(getattr(self, name), name, least)
+        number(self.learning_rate, "learning_rate")
         check_share(self.threshold, "threshold")
         check_finite(self.bias, "bias")
-        rising = all(low < high for low, high in zip((0, *self.steps), self.steps, strict=False))
-        if not self.steps or not rising or not all(isinstance(step, int) for step in self.steps):
-            raise ConfigError(sentence("steps", "must be rising integers from 1", list(self.steps)))
+        given = list(self.steps) if isinstance(self.steps, list | tuple) else []
+        whole = all(isinstance(step, int) and not isinstance(step, bool) for step in given)
+        if not given or not whole or any(low >= high for low, high in pairwise([0, *given])):
+            raise ConfigError(sentence("steps", "must be rising integers from 1", given or self.steps))
+        object.__setattr__(self, "steps", tuple(given))
         if self.prompts not in ("drawn", "given"):
             raise ConfigError(sentence("prompts", "must be drawn or given", self.prompts))
         check_level(self.level)
@@ -118,66 +123,6 @@ class AttackTexts:
             raise NotEnoughDataError(sentence("an attack", "needs prompts", "none"), 1)
 
 
-@dataclass(frozen=True, slots=True)
-class Unlocked:
-    """One attack: the failure rate of either model, and the student's over the teacher's; None where there is none.
-
-    ``steps`` and ``examples``: of a tuning. ``note`` says what was done, and why a rate is missing.
-    """
-
-    attack: str
-    teacher: Estimate | None
-    student: Estimate | None
-    ratio: Estimate | None = None
-    note: str = ""
-    examples: int | None = None
-    steps: int | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        shown = {
-            name: None if (each := getattr(self, name)) is None else each.to_dict()
-            for name in ("teacher", "student", "ratio")
-        }
-        rest = {name: getattr(self, name) for name in ("note", "examples", "steps")}
-        return {"attack": self.attack, **shown, **rest}
-
-
-@dataclass(frozen=True, slots=True)
-class UnlockReport:
-    """What :func:`unlock` finds, attack by attack."""
-
-    attacks: tuple[Unlocked, ...]
-    prompts: int
-    draws: int
-
-    def curve(self, who: str) -> list[tuple[int, Estimate]]:
-        """(steps, failure rate) of the tuning of "teacher" or "student", from 0 steps on. Raises ConfigError."""
-        if who not in ("teacher", "student"):
-            raise ConfigError(sentence("who", "must be teacher or student", who))
-        rates = [(each.steps, getattr(each, who)) for each in self.attacks if each.steps is not None]
-        return [(0, getattr(self.attacks[0], who)), *rates] if rates else []
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {
-            "prompts": self.prompts,
-            "draws": self.draws,
-            "attacks": [each.to_dict() for each in self.attacks],
-        }
-
-    def table(self) -> str:
-        """A table in Markdown: a row an attack, rates with their intervals."""
-        lines = [
-            "| attack | tagged, under its policy | locked | note |",
-            "|---|---|---|---|",
-        ]
-        for each in self.attacks:
-            note = each.note.replace("|", r"\|")  # tags have it in them
-            lines.append(f"| {each.attack} | {_cell(each.teacher)} | {_cell(each.student)} | {note} |")
-        return "\n".join(lines)
-
-
 def unlock(
     teacher: TaggedGenerator,
     student: LanguageModel,
@@ -189,10 +134,11 @@ def unlock(
 ) -> UnlockReport:
     """Attack both models; see the module. Neither is changed; ``say`` is told the cost and each attack that is done.
 
-    Forcing and biasing leave away what else the teacher was steered by: guidance, lookahead, a changing policy.
+    Forcing and biasing leave away what else the teacher was steered by: guidance, lookahead, a changing policy. Both
+    models sample as the teacher does, whatever the student's own settings: else their rates would not compare.
 
     Raises ConfigError for a teacher without a bad tag or a student that still has it, DataError for examples without
-    words.
+    words, ScoringError for a truth that answers neither true nor false nor None, which counts as a failure.
     """
     settings = UnlockConfig() if config is None else config
     bad, prompts = teacher.model.scheme.bad, texts.prompts
@@ -201,25 +147,41 @@ def unlock(
     if left := sorted(set(bad) & set(student.tokenizer.get_vocab())):
         then = "Lock it first: fivenines lock."
         raise ConfigError(sentence("the locked model", "must have no bad tag left", ", ".join(left), then))
-    rows = 3 + bool(texts.attacks) + bool(texts.examples) * len(settings.steps)
-    say(f"{rows} attacks, at most {2 * settings.draws * len(prompts):,} completions each")
+    student = LanguageModel(student.model, student.tokenizer, teacher.sampling)
+    examples = _worded(texts.examples) if texts.examples else []
+    forcing = _asking(teacher.model.scheme)
+    rows = 2 + len(forcing) + bool(texts.attacks) + bool(examples) * len(settings.steps)
+    most = max(len(prompts), len(texts.attacks))
+    say(f"{rows} attacks, at most {2 * settings.draws * most:,} completions each")
     job = _Attack(truth, settings, say)
-    forced = TaggedGenerator(teacher.model, TagPolicy(force=bad[-1:]), sampling=teacher.sampling)
-    spelled = [f"{prompt} {bad[-1]}" for prompt in prompts]
-    note = f"{bad[-1]} behind the prompt; the locked model reads it as text"
     biased = _biased(teacher, settings.bias)
     without = f"{settings.bias:+g} on {', '.join(bad)}; the locked model has no such token"
-    found = [
-        job.both("none", (teacher, prompts), (student, prompts), ""),
-        job.both("forcing", (forced, prompts), (student, spelled), note, named=prompts),
-        job.both("biasing", (biased, prompts), None, without),
-    ]
+    found = [job.both("none", (teacher, prompts), (student, prompts), "")]
+    for tag in forcing:
+        forced = TaggedGenerator(teacher.model, TagPolicy(force=(tag,)), sampling=teacher.sampling)
+        spelled = [f"{prompt} {tag}" for prompt in prompts]
+        note = f"{tag} behind the prompt; the locked model reads it as text"
+        found.append(job.both(f"forcing {tag}", (forced, prompts), (student, spelled), note, named=prompts))
+    found.append(job.both("biasing", (biased, prompts), None, without))
     if texts.attacks:
         note = f"{len(texts.attacks):,} prompts that were given"
         found.append(job.both("prompting", (teacher, texts.attacks), (student, texts.attacks), note))
-    if texts.examples:
-        found += _tuned(job, teacher, student, prompts, texts.examples)
+    if examples:
+        found += _tuned(job, teacher, student, prompts, examples)
     return UnlockReport(tuple(found), len(prompts), settings.draws)
+
+
+def _asking(scheme: Scheme) -> list[str]:
+    """The bad tags that ask for what is to come; one that tells what was written brings nothing on."""
+    asking = [rule for rule in scheme.rules if not (isinstance(rule, Banded) and rule.place == "after")]
+    return [tag for rule in asking for tag in rule.bad]
+
+
+def _worded(examples: Sequence[str]) -> list[str]:
+    kept = [text for text in examples if text.strip()]
+    if not kept:
+        raise DataError(sentence("examples to tune on", "must hold words", "none"))
+    return kept
 
 
 def tuning_curve(
@@ -238,10 +200,7 @@ def tuning_curve(
     copied = _copied(generator)
     language = copied.model.language if isinstance(copied, TaggedGenerator) else copied
     block = min(language.context, _LONGEST)
-    kept = [text for text in examples if text.strip()]
-    if not kept:
-        raise DataError(sentence("examples to tune on", "must hold words", "none"))
-    ids = language.tokenizer(kept, verbose=False, split_special_tokens=True)["input_ids"]
+    ids = language.tokenizer(_worded(examples), verbose=False, split_special_tokens=True)["input_ids"]
     inputs, labels = pack(ids, block, end_of_text(language.tokenizer))
     job, found, step = _Attack(truth, settings), dict[int, Draws](), 0
 
@@ -320,9 +279,17 @@ class _Attack:
 
     def _failed(self, snippets: Sequence[Snippet]) -> NDArray[np.bool_]:
         if isinstance(self.truth, ScorerLike):
-            scores = self.truth.scores(snippets)
+            scores = np.asarray(self.truth.scores(snippets), dtype=np.float64)
+            if scores.shape != (len(snippets),):
+                must = f"must be one for each of {len(snippets):,} completions"
+                raise ScoringError(sentence("the scores of the truth", must, f"shape {scores.shape}"))
             return np.isnan(scores) | (scores >= self.config.threshold)  # never a pass without a score
-        return np.array([bool(self.truth(snippet)) for snippet in snippets], dtype=np.bool_)
+        answers = [self.truth(snippet) for snippet in snippets]
+        for answer in answers:
+            if answer is not None and not isinstance(answer, bool | np.bool_):
+                must = "must be true or false, or None where it cannot tell"
+                raise ScoringError(sentence("what the truth answers", must, repr(answer)))
+        return np.array([answer is None or bool(answer) for answer in answers], dtype=np.bool_)
 
 
 def _biased(teacher: TaggedGenerator, amount: float) -> TaggedGenerator:
@@ -361,10 +328,3 @@ def _around(generator: TaggedGenerator, language: LanguageModel) -> TaggedGenera
 def _loss(model: nn.Module, batch: Batch) -> Tensor:
     logits = model(input_ids=batch["input_ids"], use_cache=False).logits
     return language_model_loss(logits, batch["labels"])
-
-
-def _cell(rate: Estimate | None) -> str:
-    if rate is None:
-        return "not possible"
-    low, high = rate.rounded()
-    return f"{rate.point:.3g} ({low:.3g} to {high:.3g})"
