@@ -6,7 +6,7 @@ Every sentence of every story is marked by the truth; arms of a seed share token
 Counted on new prompts: sentences that hurt somebody. Likelihood is of held-out stories, charged for text alone. Then
 each of the plain model and the best controls is attacked by prompts put together anew from what did well.
 
-Each arm is a run folder: a killed run goes on where it was. Seeds can be run one by one, and at the same time.
+Each arm is a run folder: a killed run goes on where it was. Seeds can be run one by one.
 """
 
 from __future__ import annotations
