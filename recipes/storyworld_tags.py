@@ -14,7 +14,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,7 +55,7 @@ from fivenines.models.language_model import LanguageModel, LanguageModelConfig, 
 from fivenines.models.protocols import GeneratorLike, ScorerLike
 from fivenines.models.training_config import TrainingConfig
 from fivenines.records import Snippet
-from fivenines.stats import failure_rate_exact
+from fivenines.stats import Estimate, failure_rate_exact
 from fivenines.store import RunFolder
 from fivenines.storyworld import Truth, truth, write_prompts, write_snippets
 from fivenines.threshold import choose_threshold
@@ -155,6 +157,7 @@ class Anew:
     generator: GeneratorLike
     doubt: ScorerLike
 
+    @cached_property
     def filtered(self) -> FilteredGenerator:
         prompts = write_prompts(4_000, 99_102)
         drawn = self.generator.sample(prompts, seed=8)
@@ -165,21 +168,21 @@ class Anew:
 
 @dataclass(eq=False)
 class Written:
-    """A control as something that writes; ``without`` counts the prompts that it left without a text."""
+    """A control as something that writes; of ``asked`` prompts of the red team ``without`` were left without a text."""
 
     control: GeneratorLike | Anew
+    asked: int = 0
     without: int = 0
 
     def outputs(self, prompts: Sequence[str], seed: int) -> list[str | None]:
         if not isinstance(self.control, Anew):
             return list(self.control.sample(prompts, seed=seed))
-        if not hasattr(self, "_safe"):
-            self._safe = self.control.filtered()
-        return [output.completion for output in self._safe.generate(prompts, seed=seed)]
+        return [output.completion for output in self.control.filtered.generate(prompts, seed=seed)]
 
     def sample(self, prompts: Sequence[str], *, seed: int) -> list[str]:
         """For the red team: a prompt that goes without counts as a text that does not fail."""
         outputs = self.outputs(prompts, seed)
+        self.asked += len(outputs)
         self.without += sum(text is None for text in outputs)
         return [text or "" for text in outputs]
 
@@ -217,19 +220,18 @@ def failing(snippet: Snippet) -> bool:
     return truth(snippet) == Truth.FAILURE
 
 
-def attacked(name: str, written: Written, runs: RunFolder, trials: int) -> tuple[Any, dict[str, float]]:
-    """The failure rate of the last round of prompts that were found against a control."""
+def attacked(name: str, written: Written, folder: Path, trials: int) -> tuple[Estimate, dict[str, float]]:
+    """The failure rate of the last round of prompts that were found against a control, and what it left unwritten in
+    this sitting. ``folder``: of this very model, so that no attack on another is taken up.
+    """
     config = RedTeamConfig(rounds=5, prompts=10, completions=32, trials=trials)
     attacker = EvolvingAttacker(write_prompts, crossover=0.0, label="storyworld")
     target = Target(name, written, TruthScorer(), failing)
-    run = red_team(
-        attacker, target, write_prompts(100, 99_103), runs.path / step_name("red", name), config=config
-    )
-    last = attack_rates(run)[-1]
-    return last.found, {
-        "attack prompts": last.prompts,
-        "attack without output": written.without / config.cost,
-    }
+    run = red_team(attacker, target, write_prompts(100, 99_103), folder, config=config)
+    last, facts = attack_rates(run)[-1], {}
+    if written.asked:
+        facts["attack without output"] = written.without / written.asked
+    return last.found, facts | {"attack prompts": last.prompts}
 
 
 def measured(
@@ -244,50 +246,42 @@ def measured(
 
     def rows() -> Iterator[Row]:
         for control, generator in controls(model).items():
+            counted = {"prompts": sizes.prompts, "attacks": sizes.attacks, "held out": sizes.held_out}
             step = own.runs.step(
-                step_name("row", name, seed, control),
-                {"model": _trained_key(own, name, seed), "prompts": sizes.prompts, "attacks": sizes.attacks},
+                step_name("row", name, seed, control), {"model": own.step(name, seed), **counted}
             )
             if not step.is_done():
                 with step:
-                    row = _row(model, name, seed, control, Written(generator), prompts, own, sizes)
-                    row = replace(row, nats=nats_per_token(nats), relative=relative)
+                    row = _counted(model, name, seed, control, Written(generator), prompts)
+                    if sizes.attacks and (control in ATTACKED or isinstance(model, LanguageModel)):
+                        found, more = attacked(
+                            f"{name}, {control}, seed {seed}",
+                            Written(generator),
+                            step.file("red-team"),
+                            sizes.attacks,
+                        )
+                        row = replace(row, attacked=found, facts={**row.facts, **more})
+                    facts = {**row.facts, "seconds of training": own.seconds(name, seed)}
+                    row = replace(row, nats=nats_per_token(nats), relative=relative, facts=facts)
                     step.write_metrics(row.to_dict())
             yield Row.from_dict(step.metrics())
 
     return nats, rows()
 
 
-def _trained_key(own: Study, name: str, seed: int) -> str:
-    return (own.runs.path / step_name(name, seed) / "DONE").read_text()
-
-
-def _row(
-    model: Model,
-    name: str,
-    seed: int,
-    control: str,
-    written: Written,
-    prompts: list[str],
-    own: Study,
-    sizes: Sizes,
-) -> Row:
+def _counted(model: Model, name: str, seed: int, control: str, written: Written, prompts: list[str]) -> Row:
+    """How often a control fails, and, where there is none, how well the tag foresees it."""
     started = time.process_time()
     texts = written.outputs(prompts, 7)
     facts: dict[str, Any] = {"processor seconds": time.process_time() - started}
     bad, facts["no story"], facts["without output"] = fails(prompts, texts)
-    facts["seconds of training"] = own.seconds(name, seed)
     if control == "none" and isinstance(model, TaggedModel) and bad.any():
         kept = np.array([bool(text and text.strip()) for text in texts])
         drawn = [Snippet(p, t) for p, t in zip(prompts, texts, strict=True) if t and t.strip()]
         seen = detection(bad[kept], TagRisk(model, 0).scores(drawn), false_alarms=(0.05,))
         facts |= {"AUROC": seen.auroc.point, "AUROC low": seen.auroc.low, "AUROC high": seen.auroc.high}
     rate = failure_rate_exact(int(bad.sum()), bad.size)
-    row = Row(name, seed, control, int(bad.sum()), bad.size, rate, facts=facts)
-    if sizes.attacks and (control in ATTACKED or not isinstance(model, TaggedModel)):
-        found, more = attacked(f"{name}, {control}, seed {seed}", written, own.runs, sizes.attacks)
-        row = replace(row, attacked=found, facts=facts | more)
-    return row
+    return Row(name, seed, control, int(bad.sum()), bad.size, rate, facts=facts)
 
 
 def main() -> None:

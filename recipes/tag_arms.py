@@ -27,7 +27,7 @@ from fivenines.conditional.training import Arm, First, fit_in_two, fit_tagged
 from fivenines.files import read_json, write_json_atomic
 from fivenines.models.language_model import LanguageModel, LanguageModelConfig, SamplingConfig
 from fivenines.models.training_config import TrainingConfig
-from fivenines.store import RunFolder
+from fivenines.store import RunFolder, Step
 
 __all__ = ["Model", "Study", "keep", "parser", "step_name", "unknown_arms"]
 
@@ -48,32 +48,38 @@ class Study:
     objectives: Mapping[str, Objective]
     tuned: Mapping[str, Objective]
 
-    def trained(self, name: str, seed: int) -> Model:
-        """The model of an arm: trained, or read where it was."""
-        objective = self.tuned[name] if name in self.tuned else self.objectives[name]
-        training = replace(self.training, seed=seed)
+    def step(self, name: str, seed: int) -> Step:
+        """Where an arm is trained."""
+        arm = self._arm(name, seed)
         inputs = {
-            "objective": objective.to_dict(),
+            "objective": arm.objective.to_dict(),
             "tuned": name in self.tuned,
-            "scheme": self.scheme.to_dict() if objective.with_tags else None,
-            "training": asdict(training),
+            "scheme": self.scheme.to_dict() if arm.objective.with_tags else None,
+            "training": asdict(arm.training),
             "shape": asdict(self.shape),
             "texts": dict(self.facts),
         }
-        step = self.runs.step(step_name(name, seed), inputs)
+        return self.runs.step(step_name(name, seed), inputs)
+
+    def trained(self, name: str, seed: int) -> Model:
+        """The model of an arm: trained, or read where it was."""
+        arm, step = self._arm(name, seed), self.step(name, seed)
         folder = step.path / "model"
         if not step.is_done():
             with step:
                 started = time.process_time()
-                arm = Arm(objective, training, self.shape.context)
                 model = self._fitted(name, arm, folder)
                 model.save(folder)
                 step.write_metrics({"processor seconds": time.process_time() - started})
-        return TaggedModel.load(folder) if objective.with_tags else LanguageModel.load(folder)
+        return TaggedModel.load(folder) if arm.objective.with_tags else LanguageModel.load(folder)
 
     def seconds(self, name: str, seed: int) -> float:
         """Processor seconds that the training of an arm took; of a tuned one, without the half it began from."""
-        return float(self.runs.metrics(step_name(name, seed))["processor seconds"])
+        return float(self.step(name, seed).metrics()["processor seconds"])
+
+    def _arm(self, name: str, seed: int) -> Arm:
+        objective = self.tuned[name] if name in self.tuned else self.objectives[name]
+        return Arm(objective, replace(self.training, seed=seed), self.shape.context)
 
     def _fitted(self, name: str, arm: Arm, folder: Path) -> Model:
         shape = LanguageModelConfig(**(asdict(self.shape) | {"seed": arm.training.seed}))

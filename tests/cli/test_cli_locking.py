@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from fivenines.cli import locking
 from fivenines.errors import ConfigError, ModelError, NotEnoughDataError
 from fivenines.models.language_model import LanguageModel
-from small_tagged import BAD, NAMES, tagged_model
+from small_tagged import BAD, NAMES
 
 
 def asked(*arguments: object) -> Result:
@@ -20,13 +20,6 @@ def asked(*arguments: object) -> Result:
     app.callback()(lambda: None)
     locking.register(app)
     return CliRunner().invoke(app, ["lock", *map(str, arguments)])
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("model") / "tagged"
-    tagged_model().save(path)
-    return path
 
 
 @pytest.fixture

@@ -27,13 +27,6 @@ def asked(*arguments: object) -> Result:
     return CliRunner().invoke(app, [*map(str, arguments)])
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("model") / "tagged"
-    tagged_model().save(path)
-    return path
-
-
 @pytest.fixture
 def corpus(tmp_path: Path) -> Path:
     file = tmp_path / "held-out.jsonl"

@@ -12,18 +12,11 @@ from fivenines.cli.app import app
 from fivenines.conditional.decoding import TaggedGenerator
 from fivenines.conditional.model import TaggedModel
 from fivenines.errors import ConfigError, DataError, ModelError
-from small_tagged import BAD, is_cruel, tagged_model
+from small_tagged import BAD, is_cruel
 
 
 def asked(*arguments: object) -> Result:
     return CliRunner().invoke(app, [*map(str, arguments)])
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("model") / "tagged"
-    tagged_model().save(path)
-    return path
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from fivenines.models.protocols import ScorerLike
 from fivenines.models.stopping import Stop
 from fivenines.models.tokenizing import speller
 from fivenines.records import Snippet
-from fivenines.stats.checks import check_finite
+from fivenines.stats.checks import check_finite, check_whole
 
 __all__ = ["BacktrackedText", "Backtracking", "BacktrackingGenerator", "TextScore", "watched_risk"]
 
@@ -52,9 +52,7 @@ class Backtracking:
         if self.unit not in _STOPS:
             raise ConfigError(sentence("unit", "must be sentence or line", self.unit))
         for name in ("segments", "tries", "budget"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ConfigError(sentence(name, "must be an integer of at least 1", value))
+            check_whole(getattr(self, name), name, 1)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fivenines.conditional.imitating import check_whole
 from fivenines.conditional.measuring.rates import Draws, failure_rate
 from fivenines.conditional.metatokens import place_tags, read_context, write_behind
 from fivenines.conditional.model import TaggedModel
@@ -20,7 +19,7 @@ from fivenines.models.protocols import ScorerLike
 from fivenines.records import Snippet
 from fivenines.stats import Estimate, mean_bounded
 from fivenines.stats.binomial import LABELS
-from fivenines.stats.checks import check_level
+from fivenines.stats.checks import check_level, check_whole
 
 __all__ = ["ComposeConfig", "Composed", "Composition", "Measure", "compose"]
 

@@ -27,13 +27,14 @@ __all__ = [
     "Imitation",
     "Learn",
     "check_learn",
-    "check_whole",
+    "held_out",
     "next_token_divergence",
     "row_batches",
 ]
 
 Learn = Literal["distribution", "samples"]
 _NO_COLUMN = -1
+_LEAST_HELD = 10  # places of which some are held out
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +58,10 @@ def check_learn(learn: str) -> None:
         raise ConfigError(sentence("learn", f"must be one of {', '.join(get_args(Learn))}", learn))
 
 
-def check_whole(value: object, name: str, least: int) -> None:
-    """Raises ConfigError for what is no integer of at least ``least``; true and false are none."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigError(sentence(name, f"must be an integer of at least {least}", value))
+def held_out(n: int, share: float, seed: int) -> frozenset[int]:
+    """Which of ``n`` places are held out, drawn by ``seed``: a ``share`` of them, none of fewer than ten."""
+    count = round(share * n) if n >= _LEAST_HELD else 0
+    return frozenset(np.random.default_rng(seed).permutation(n)[:count].tolist())
 
 
 def row_batches(rows: Sequence[ImitatedRow], *, batch_size: int, seed: int) -> LengthBatches:

@@ -22,8 +22,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fivenines.conditional.decoding import TaggedGenerator
 from fivenines.conditional.guidance import contrast_of
 from fivenines.conditional.imitating import (
@@ -31,7 +29,7 @@ from fivenines.conditional.imitating import (
     Imitation,
     Learn,
     check_learn,
-    check_whole,
+    held_out,
     row_batches,
 )
 from fivenines.conditional.marks import MarkedText, Marks
@@ -51,13 +49,12 @@ from fivenines.models.sittings import continuation_folder
 from fivenines.models.training import train
 from fivenines.models.training_config import TrainingConfig, TrainingResult
 from fivenines.records import content_id
-from fivenines.stats.checks import number
+from fivenines.stats.checks import check_whole, number
 
 __all__ = ["LockConfig", "Locked", "lock"]
 
 _LESSON = "lesson"  # a folder within that of the student: what the teacher wrote
 _AT_ONCE = 256  # texts written between two notes of them
-_LEAST_HELD = 10  # prompts of which some are held out
 
 
 @dataclass(frozen=True)
@@ -190,9 +187,9 @@ def _tidy(folder: Path) -> None:
 
 def _split(prompts: list[str], config: LockConfig) -> tuple[list[str], list[str]]:
     """(to learn from, held out)."""
-    count = round(config.held_out * len(prompts)) if len(prompts) >= _LEAST_HELD else 0
-    order = np.random.default_rng(config.seed).permutation(len(prompts))
-    return [prompts[i] for i in sorted(order[count:])], [prompts[i] for i in sorted(order[:count])]
+    apart = held_out(len(prompts), config.held_out, config.seed)
+    learnt = [prompt for place, prompt in enumerate(prompts) if place not in apart]
+    return learnt, [prompts[place] for place in sorted(apart)]
 
 
 def _with_text(rows: Sequence[ImitatedRow]) -> list[ImitatedRow]:

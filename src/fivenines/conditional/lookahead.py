@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fivenines.errors import ConfigError, sentence
-from fivenines.stats.checks import number
+from fivenines.stats.checks import check_whole, number
 
 __all__ = ["Lookahead", "Peek"]
 
@@ -42,8 +42,7 @@ class Lookahead:
     relative: bool = False
 
     def __post_init__(self) -> None:
-        if isinstance(self.candidates, bool) or not isinstance(self.candidates, int) or self.candidates < 1:
-            raise ConfigError(sentence("candidates", "must be an integer of at least 1", self.candidates))
+        check_whole(self.candidates, "candidates", 1)
         if not 0.0 <= number(self.drop, "drop") < 1.0:
             raise ConfigError(sentence("drop", "must lie in [0, 1)", self.drop))
 

@@ -34,7 +34,7 @@ from fivenines.conditional.imitating import (
     Imitation,
     Learn,
     check_learn,
-    check_whole,
+    held_out,
     row_batches,
 )
 from fivenines.conditional.model import TaggedModel
@@ -49,7 +49,7 @@ from fivenines.models.sampling import SamplingConfig, output_size
 from fivenines.models.training import train
 from fivenines.models.training_config import TrainingConfig
 from fivenines.records import content_id
-from fivenines.stats.checks import number
+from fivenines.stats.checks import check_whole, number
 
 __all__ = [
     "COLUMN",
@@ -62,7 +62,6 @@ __all__ = [
 ]
 
 Place = Literal["before", "behind", "both"]
-_LEAST_HELD = 10  # contexts of which some are held out
 COLUMN = "metatoken"  # of a document's metadata, in the rule that carries the tags
 
 
@@ -230,8 +229,7 @@ def _written(
     """What the model writes behind each prompt and context, as the teacher and as the student read it."""
     numbers: dict[Ids, int] = {}  # contexts that read alike are one: none is learnt and held out
     places = [numbers.setdefault(read_context(model, "", each), len(numbers)) for each in contexts]
-    count = round(config.held_out * len(numbers)) if len(numbers) >= _LEAST_HELD else 0
-    held = set(np.random.default_rng(config.seed).permutation(len(numbers))[:count].tolist())
+    held = held_out(len(numbers), config.held_out, config.seed)
     kept = [context for context, place in zip(contexts, places, strict=True) if place not in held]
     apart = [context for context, place in zip(contexts, places, strict=True) if place in held]
     learnt = _rows(model, prompts, kept, tags, config)

@@ -28,7 +28,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fivenines.conditional.decoding import TaggedGenerator
-from fivenines.conditional.imitating import check_whole
 from fivenines.conditional.measuring.rates import Draws, Prompts, failure_rate, rate_ratio
 from fivenines.conditional.model import TaggedModel
 from fivenines.conditional.packing import end_of_text
@@ -45,7 +44,7 @@ from fivenines.models.protocols import GeneratorLike, ScorerLike
 from fivenines.models.training import train
 from fivenines.models.training_config import TrainingConfig
 from fivenines.records import Snippet
-from fivenines.stats.checks import check_finite, check_level, check_share, number
+from fivenines.stats.checks import check_finite, check_level, check_share, check_whole, number
 
 __all__ = ["AttackTexts", "Truth", "UnlockConfig", "UnlockReport", "Unlocked", "tuning_curve", "unlock"]
 

@@ -18,12 +18,12 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fivenines.errors import ConfigError, DataError, sentence
+from fivenines.errors import DataError, sentence
 from fivenines.filtering.scoring import PatientScorer
 from fivenines.models.protocols import GeneratorLike, ScorerLike
 from fivenines.records import Snippet
 from fivenines.stats import Estimate, share_difference_exact, share_exact
-from fivenines.stats.checks import check_level, check_rate
+from fivenines.stats.checks import check_level, check_rate, check_whole
 from fivenines.threshold import AnswerLike, Threshold, answers_array, fixed_threshold
 
 __all__ = [
@@ -56,7 +56,7 @@ class UnderstandingConfig:
     level: float = 0.95
 
     def __post_init__(self) -> None:
-        _check_n(self.n)
+        check_whole(self.n, "n", 1)
         check_rate(self.share, "share")
         check_level(self.level)
 
@@ -202,7 +202,7 @@ def continuations(
         ConfigError: ``n`` below 1.
         DataError: a failure or a safe completion without words, or one that is the other.
     """
-    _check_n(n)
+    check_whole(n, "n", 1)
     for what, text in (("failure", failure.completion), ("safe", safe)):
         if not text.strip():
             raise DataError(sentence(f"the {what} completion", "must not be blank", repr(text)))
@@ -268,11 +268,6 @@ def judged_by(scorer: ScorerLike, threshold: Threshold | float) -> Judge:
         return np.where(np.isnan(scores), np.nan, ~limit.accepts(scores))
 
     return judge
-
-
-def _check_n(n: int) -> None:
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise ConfigError(sentence("n", "must be an integer of at least 1", n))
 
 
 def _plain(values: NDArray[np.float64]) -> tuple[bool | None, ...]:

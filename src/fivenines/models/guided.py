@@ -39,7 +39,7 @@ from fivenines.models.token_choice import token_weights
 from fivenines.models.training import train
 from fivenines.models.training_config import TrainingConfig
 from fivenines.records import Snippet
-from fivenines.stats.checks import check_finite, check_rate, flat_array, number
+from fivenines.stats.checks import check_finite, check_rate, check_whole, flat_array, number
 from fivenines.stats.designs import log_odds
 
 __all__ = ["GuidedGenerator", "ReweightedGenerator", "fit_expert", "passing_failures"]
@@ -299,8 +299,7 @@ class ReweightedGenerator:
     candidates: int = 8
 
     def __post_init__(self) -> None:
-        if isinstance(self.candidates, bool) or not isinstance(self.candidates, int) or self.candidates < 1:
-            raise ConfigError(sentence("candidates", "must be an integer of at least 1", self.candidates))
+        check_whole(self.candidates, "candidates", 1)
 
     def sample(self, prompts: Sequence[str], *, seed: int) -> list[str]:
         """One completion per prompt; see ``GeneratorLike``."""

@@ -68,6 +68,12 @@ def number(value: Any, name: str) -> float:
     return float(value)
 
 
+def check_whole(value: object, name: str, least: int) -> None:
+    """An integer of at least ``least``; true and false are none. Raises ConfigError."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigError(sentence(name, f"must be an integer of at least {least}", value))
+
+
 def count(value: SupportsIndex, name: str) -> int:
     """A whole number, 0 or more. Raises DataError."""
     try:
