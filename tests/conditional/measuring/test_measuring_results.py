@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -177,3 +179,17 @@ def test_the_files(tmp_path: Path) -> None:
     assert "Pareto-optimal, by the points: likelihood; conditional, bad tag banned; unlikelihood." in text
     again = write_frontier(tmp_path / "again", ARMS)
     assert again[1].read_bytes() == png.read_bytes()
+
+
+def test_many_arms_are_numbered_and_listed() -> None:
+    """Names that would lie on each other stand beside the plot, each with the number at its mark."""
+    crowd = [arm(f"objective {i}", 1, 90 + i % 3, 1.0 + 0.01 * (i // 3)) for i in range(24)]
+    named, numbered = frontier_figure(crowd[:6]), frontier_figure(crowd)
+    for i in range(24):
+        assert f">{i + 1}  objective {i}</text>" in numbered
+    assert ">objective 3</text>" in named
+    drawn = re.findall(r'<text[^>]* x="([0-9.]+)" y="([0-9.]+)"[^>]*>(\d+)</text>', numbered)
+    assert sorted(int(number) for _, _, number in drawn) == list(range(1, 25))
+    for (x, y, one), (other_x, other_y, other) in combinations(drawn, 2):
+        apart = 2.5 * (len(one) + len(other))  # digits are some 5 points wide and 8 high
+        assert abs(float(x) - float(other_x)) > apart or abs(float(y) - float(other_y)) > 8.0, (one, other)

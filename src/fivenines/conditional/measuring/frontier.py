@@ -2,7 +2,8 @@
 
 Seeds are small marks, the pooled arm a large one with its intervals. An arm is Pareto-optimal where no other fails as
 rarely and costs as little: by the points, with ties in rates (no failure seen by either) decided by the upper ends. An
-arm without a failure is drawn at its upper bound, with an arrow: nobody knows how far down it lies.
+arm without a failure is drawn at its upper bound, with an arrow: nobody knows how far down it lies. More than a few
+arms are numbered, and a list beside the plot names them.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from fivenines.conditional.measuring.results import Arm, PooledArm, pooled, results_table
@@ -57,6 +59,13 @@ _AXIS = {
     "kl": "KL of text from the reference, nats per text",
 }
 _SIZE = (520.0, 380.0)
+_LIST = (300.0, 16.0)  # width of the list of numbered arms, height of a line of it
+_NAMED = 6  # so many arms have their names in the plot; of more the names would lie on each other
+_SIDES = tuple(  # where a number may stand beside its mark, in points, the nearest first
+    (far * x, far * y)
+    for far in (9.0, 17.0, 26.0, 36.0)
+    for x, y in ((1, 0), (-1, 0), (0, 1), (0, -1), (0.8, 0.8), (-0.8, 0.8), (0.8, -0.8), (-0.8, -0.8))
+)
 
 
 def pareto_optimal(arms: Sequence[PooledArm]) -> list[bool]:
@@ -153,7 +162,11 @@ def _name(one: PooledArm) -> str:
 
 def _drawn(shown: Sequence[PooledArm], cost: str, paint: Callable[[str], str]) -> Figure:
     """The plot; ``paint`` gives the colour of each role."""
-    figure, axes = new_panel(height=_SIZE[1], width=_SIZE[0])
+    numbered = len(shown) > _NAMED
+    width, height = _SIZE
+    if numbered:
+        width, height = width + _LIST[0], max(height, _LIST[1] * (len(shown) + 2))
+    figure, axes = new_panel(height=height, width=width)
     axes.grid(visible=True, axis="both")
     axes.set_yscale("log")
     best = pareto_optimal(shown)
@@ -164,13 +177,16 @@ def _drawn(shown: Sequence[PooledArm], cost: str, paint: Callable[[str], str]) -
     heights += [one.rate.high for one in shown] + [one.rate.low for one in shown if one.rate.low > 0.0]
     axes.set_ylim(min(heights) / 2.5, min(max(heights) * 2.0, 1.0))
     axes.margins(x=0.12)
-    _label_arms(axes, shown, best, paint)
+    if not numbered:
+        _name_arms(axes, shown, best, paint)
     axes.yaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 3.0), numticks=8))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: rate_text(value)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number_text(round(value, 12))))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _cost_text(value, cost)))
     axes.set_xlabel(_AXIS[cost])
     axes.set_ylabel("failure rate, log scale")
+    if numbered:
+        _number_arms(figure, axes, shown, best, paint)
     return figure
 
 
@@ -192,7 +208,7 @@ def _draw_arm(axes: Axes, one: PooledArm, optimal: bool, cost: str, paint: Calla
     axes.plot(x, y, "o", color=color, markersize=9, markeredgecolor=edge, markeredgewidth=1.2)
 
 
-def _label_arms(
+def _name_arms(
     axes: Axes, shown: Sequence[PooledArm], best: Sequence[bool], paint: Callable[[str], str]
 ) -> None:
     """The name of each arm beside its mark, on the side where there is room."""
@@ -202,9 +218,69 @@ def _label_arms(
         before = x > left + 0.6 * (right - left)
         axes.annotate(
             visible(_name(one), 60), (x, _height(one.rate)), (-8 if before else 8, 6), textcoords="offset points",
-            ha="right" if before else "left", color=paint(INK if optimal else MUTED),
-            fontweight="bold" if optimal else "normal", fontsize=10,
+            ha="right" if before else "left", **_type(optimal, paint), fontsize=10,
         )  # fmt: skip
+
+
+def _number_arms(
+    figure: Figure, axes: Axes, shown: Sequence[PooledArm], best: Sequence[bool], paint: Callable[[str], str]
+) -> None:
+    """A number at each mark, where it lies on nothing if there is such a place, and a list of the names."""
+    names = [f"{number}  {visible(_name(one), 80)}" for number, one in enumerate(shown, 1)]
+    lines = [Line2D([], [], linestyle="none") for _ in names]
+    listed = figure.legend(
+        lines, names, loc="outside right upper", frameon=False, handlelength=0, handletextpad=0, fontsize=9
+    )
+    for text, optimal in zip(listed.get_texts(), best, strict=True):
+        text.set(**_type(optimal, paint))
+    figure.draw_without_rendering()  # places are known once all is laid out
+    taken = [box for one in shown for box in _boxes(axes, one)]
+    for number, (one, optimal) in enumerate(zip(shown, best, strict=True), 1):
+        x, y = _boxes(axes, one)[0][:2]
+        half = 2.6 * len(str(number)) + 1.0  # of its width
+        boxes = [(x + right, y + up, half, 5.0) for right, up in _SIDES]
+        side = int(np.argmin([sum(_overlap(box, other) for other in taken) for box in boxes]))
+        taken.append(boxes[side])
+        line = {"arrowstyle": "-", "color": paint(GRID), "shrinkA": 0, "shrinkB": 4}
+        axes.annotate(
+            str(number), _point(one), _SIDES[side], textcoords="offset points", ha="center", va="center",
+            **_type(optimal, paint), fontsize=9, arrowprops=line,
+        )  # fmt: skip
+
+
+def _type(optimal: bool, paint: Callable[[str], str]) -> dict[str, Any]:
+    return {"color": paint(INK if optimal else MUTED), "fontweight": "bold" if optimal else "normal"}
+
+
+def _boxes(axes: Axes, one: PooledArm) -> list[tuple[float, ...]]:
+    """What a mark and its two intervals take: middle, half of the width and of the height, in points."""
+    assert one.cost is not None  # arms without a cost are not shown
+    x, y = _point(one)
+    ends = [(x, y), (one.cost.low, y), (one.cost.high, y), (x, max(one.rate.low, 1e-300)), (x, one.rate.high)]
+    figure: Any = axes.figure
+    found = axes.transData.transform(ends) * 72.0 / figure.dpi
+    (middle, left, right, low, high), half = found.tolist(), 5.0
+    return [
+        (*middle, half, half),
+        ((left[0] + right[0]) / 2, left[1], (right[0] - left[0]) / 2, 1.0),
+        (low[0], (low[1] + high[1]) / 2, 1.0, (high[1] - low[1]) / 2),
+    ]
+
+
+def _point(one: PooledArm) -> tuple[float, float]:
+    return math.nan if one.cost is None else one.cost.point, _height(one.rate)
+
+
+def _cost_text(value: float, cost: str) -> str:
+    """A tick of the axis; what stands over the plain model's as what it is more."""
+    return f"{100.0 * (value - 1.0):+.4g}%" if cost == "relative" else number_text(round(value, 12))
+
+
+def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> float:
+    """The area that two boxes share: middle, half of the width and of the height."""
+    wide = one[2] + other[2] - abs(one[0] - other[0])
+    high = one[3] + other[3] - abs(one[1] - other[1])
+    return max(0.0, wide) * max(0.0, high)
 
 
 def _draw_steps(axes: Axes, best: Sequence[PooledArm], paint: Callable[[str], str]) -> None:
