@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -101,6 +102,43 @@ def test_children_take_each_sentence_from_its_place() -> None:
         assert [part.split()[1].strip(".") for part in parts] == ["one", "two", "three", "four"][: len(parts)]
         assert prompt not in pool
     assert found == EvolvingAttacker(_fresh, fresh_share=0.0, mutation=0.0).propose(pool, 6, seed=1)
+
+
+def test_code_is_exchanged_by_statements_and_keeps_its_blanks() -> None:
+    """Every part of a child is, blank for blank, what stood at its place in an example or in a fresh prompt."""
+    examples = ["def a():\n    b = 1\n\n    return (b,\n            2)", "x = 3\n    y = 4\n# so\nz = {\n}\n"]
+
+    def fresh(n: int, seed: int) -> list[str]:
+        return [f"if new{seed}_{i}:\n\tgo()\n" for i in range(n)]
+
+    attacker = EvolvingAttacker(fresh, fresh_share=0.0, crossover=0.5, mutation=0.3, unit="statements")
+    found = attacker.propose(PromptPool(examples), 12, seed=3)
+    assert len(set(found)) == 12
+    places = [
+        {"def a():", "x = 3"},
+        {"\n    b = 1", "\n    y = 4"},
+        {"\n\n    return (b,\n            2)", "\n# so"},
+        {"\nz = {\n}\n"},
+    ]
+    mixed = 0
+    for child in found:
+        kinds = set()
+        for place in places:
+            own = [part for part in place if child.startswith(part)]
+            match = re.match(r"if new\d+_\d+:|\n\tgo\(\)\n", child)
+            piece = own[0] if own else match.group() if match else ""
+            kinds.add(piece in examples[0] if own else "new")
+            child = child[len(piece) :]
+        assert child == ""
+        mixed += len(kinds) > 1
+    assert mixed > 6
+    lines = EvolvingAttacker(fresh, fresh_share=0.0, mutation=0.0, unit="lines").propose(
+        PromptPool(["a\n\n  b\nc", "d\ne\n\n\nf"]), 4, seed=0
+    )
+    assert all(re.fullmatch(r"(a|d)(\n\n  b|\ne)(\nc|\n\n\nf)", child) for child in lines)
+    assert attacker.name.endswith(" of statements")
+    with pytest.raises(ConfigError, match="segments must be one of sentences, lines, statements, document"):
+        EvolvingAttacker(fresh, unit="words")  # type: ignore[arg-type]
 
 
 def test_fresh_prompts_and_mutations() -> None:

@@ -1,6 +1,6 @@
 """An attacker without a language model: sentences of the prompts that did well, put together anew.
 
-For tasks where a few-shot request makes no sense (a closed vocabulary, as in storyworld). The rule of selection is
+For tasks where a few-shot request makes no sense (a closed vocabulary, as in storyworld; code for a small model). The rule of selection is
 that of the few-shot red team; what changes is who writes. A child is one of the examples with some of its sentences
 exchanged for those that stand at the same place of another, or of a fresh prompt. Most are kept: sentences of a prompt
 speak of each other, and what makes it dangerous seldom stands in one of them.
@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from fivenines.conditional.measuring.prompt_pool import PromptPool, seed_of
-from fivenines.data.windows import sentences
+from fivenines.conditional.tagging.spans import Unit, check_unit, segments
 from fivenines.errors import ConfigError, sentence
 from fivenines.stats.checks import check_share
 
@@ -28,8 +29,8 @@ class EvolvingAttacker:
     """Recombines prompts sentence by sentence.
 
     ``fresh(n, seed)`` writes n new prompts; ``fresh_share`` of the proposals are such. Each sentence of a child is
-    another example's with probability ``crossover``, and a fresh one with ``mutation``. ``valid``: whether a prompt may
-    be proposed (None: any). ``examples`` are drawn at ``temperature``, for each child anew; ``label`` tells settings
+    another example's with probability ``crossover``, and a fresh one with ``mutation``. ``unit``: what is exchanged;
+    lines and statements keep their blanks. ``valid``: whether a prompt may be proposed (None: any). ``examples`` are drawn at ``temperature``, for each child anew; ``label`` tells settings
     apart that the name does not show (fresh, valid). Raises ConfigError.
     """
 
@@ -39,6 +40,7 @@ class EvolvingAttacker:
     fresh_share: float = 0.2
     crossover: float = 0.2
     mutation: float = 0.2
+    unit: Unit = "sentences"
     valid: Callable[[str], bool] | None = None
     label: str = ""
 
@@ -47,6 +49,7 @@ class EvolvingAttacker:
             raise ConfigError(sentence("examples", "must be at least 1", self.examples))
         if not self.temperature > 0.0:
             raise ConfigError(sentence("temperature", "must be positive", self.temperature))
+        check_unit(self.unit)
         for name in ("fresh_share", "crossover", "mutation"):
             check_share(getattr(self, name), name)
 
@@ -54,7 +57,8 @@ class EvolvingAttacker:
     def name(self) -> str:
         who = f" by {self.label}" if self.label else ""
         shares = f"{self.fresh_share:g} fresh, crossover {self.crossover:g}, mutation {self.mutation:g}"
-        return f"evolving{who}: {self.examples} examples at {self.temperature:g}, {shares}"
+        unit = "" if self.unit == "sentences" else f" of {self.unit}"
+        return f"evolving{who}: {self.examples} examples at {self.temperature:g}, {shares}{unit}"
 
     def propose(self, pool: PromptPool, n: int, *, seed: int) -> list[str]:
         """``n`` prompts that the pool does not hold; fewer where none were found in many attempts."""
@@ -75,8 +79,8 @@ class EvolvingAttacker:
 
     def _child(self, pool: PromptPool, new: str, rng: np.random.Generator) -> str:
         """The first example drawn, the likeliest to be a good one, with some sentences of the others and of ``new``."""
-        drawn = [_parts(each.prompt) for each in pool.draw(self.examples, self.temperature, rng)]
-        written, child = _parts(new), []
+        drawn = [_parts(each.prompt, self.unit) for each in pool.draw(self.examples, self.temperature, rng)]
+        written, child = _parts(new, self.unit), []
         for place, own in enumerate(drawn[0]):
             others = [parts[place] for parts in drawn[1:] if len(parts) > place]
             if others and rng.random() < self.crossover:
@@ -84,8 +88,13 @@ class EvolvingAttacker:
             if place < len(written) and rng.random() < self.mutation:
                 own = written[place]
             child.append(own)
-        return " ".join(child)
+        return (" " if self.unit == "sentences" else "").join(child)
 
 
-def _parts(prompt: str) -> list[str]:
-    return [prompt[one.start : one.end] for one in sentences(prompt)]
+def _parts(prompt: str, unit: Unit) -> list[str]:
+    """Sentences without the blanks between them; of all else every character, what lies before with each part."""
+    spans = segments(prompt, unit)
+    if unit == "sentences":
+        return [prompt[start:end] for start, end in spans]
+    cuts = [0, *(end for _, end in spans[:-1]), len(prompt)]
+    return [prompt[start:end] for start, end in pairwise(cuts)]
