@@ -1,9 +1,9 @@
 """An attacker without a language model: sentences of the prompts that did well, put together anew.
 
-For tasks where a few-shot request makes no sense (a closed vocabulary, as in storyworld; code for a small model). The rule of selection is
-that of the few-shot red team; what changes is who writes. A child is one of the examples with some of its sentences
-exchanged for those that stand at the same place of another, or of a fresh prompt. Most are kept: sentences of a prompt
-speak of each other, and what makes it dangerous seldom stands in one of them.
+For tasks where a few-shot request makes no sense (a closed vocabulary, as in storyworld; code for a small model). The
+rule of selection is that of the few-shot red team; what changes is who writes. A child is one of the examples with some
+of its sentences exchanged for those that stand at the same place of another, or of a fresh prompt. Most are kept:
+sentences of a prompt speak of each other, and what makes it dangerous seldom stands in one of them.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ class EvolvingAttacker:
 
     ``fresh(n, seed)`` writes n new prompts; ``fresh_share`` of the proposals are such. Each sentence of a child is
     another example's with probability ``crossover``, and a fresh one with ``mutation``. ``unit``: what is exchanged;
-    lines and statements keep their blanks. ``valid``: whether a prompt may be proposed (None: any). ``examples`` are drawn at ``temperature``, for each child anew; ``label`` tells settings
-    apart that the name does not show (fresh, valid). Raises ConfigError.
+    lines and statements keep their blanks. ``valid``: whether a prompt may be proposed (None: any). ``examples`` are
+    drawn at ``temperature``, for each child anew; ``label`` tells settings apart that the name does not show (fresh,
+    valid). Raises ConfigError.
     """
 
     fresh: Callable[[int, int], Sequence[str]]
