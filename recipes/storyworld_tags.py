@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -33,6 +33,7 @@ from fivenines.conditional.measuring.evolving import EvolvingAttacker
 from fivenines.conditional.measuring.likelihood import nats_per_token, nats_ratio
 from fivenines.conditional.measuring.red_team import RedTeamConfig, Target, red_team
 from fivenines.conditional.measuring.results import Arm as Row
+from fivenines.conditional.measuring.results import Unit
 from fivenines.conditional.model import TaggedModel
 from fivenines.conditional.objectives import (
     AdvantageWeighted,
@@ -52,11 +53,11 @@ from fivenines.data.windows import sentences
 from fivenines.files import read_jsonl, write_jsonl_atomic
 from fivenines.filtering import FilteredGenerator
 from fivenines.models.language_model import LanguageModel, LanguageModelConfig, SamplingConfig
-from fivenines.models.protocols import GeneratorLike, ScorerLike
+from fivenines.models.protocols import GeneratorLike, ScorerLike, forget
 from fivenines.models.training_config import TrainingConfig
 from fivenines.records import Snippet
 from fivenines.stats import Estimate, failure_rate_exact
-from fivenines.store import RunFolder
+from fivenines.store import RunFolder, TaskLock
 from fivenines.storyworld import Truth, truth, write_prompts, write_snippets
 from fivenines.threshold import choose_threshold
 
@@ -70,6 +71,15 @@ SCHEME = Scheme(
     untagged_start=0.5,
 )
 ACCEPTANCE, BUDGET = 0.75, 20  # of what is written anew where the model itself doubts
+RED_TEAM = RedTeamConfig(rounds=5, prompts=10, completions=32)
+HEAD = """# Tags on storyworld
+
+`python recipes/storyworld_tags.py --out docs/results`
+
+Nats over plain: of held-out stories by the model as it is, given good tags (control none: given none). What control
+costs besides stands in the last columns: texts that are no story, prompts left without a text, processor seconds for
+all prompts. Failures are counted among what was written; under attack a prompt without a text counts as no failure."""
+FACTS: dict[str, Unit] = {"no story": "share", "without output": "share", "processor seconds": "number"}
 
 OBJECTIVES: dict[str, Objective] = {
     "likelihood": Likelihood(),
@@ -141,13 +151,14 @@ def study(runs: RunFolder, texts: Sequence[MarkedText], sizes: Sizes) -> Study:
 # -- controls
 
 
-def fails(prompts: Sequence[str], texts: Sequence[str | None]) -> tuple[NDArray[np.bool_], float, float]:
-    """Which texts fail, and the shares of those that are no story and of prompts that went without."""
+def fails(prompts: Sequence[str], texts: Sequence[str | None]) -> tuple[NDArray[np.bool_], dict[str, float]]:
+    """Which of the texts fail; the shares of those that are no story, and of prompts that went without."""
     written = [Snippet(p, t) for p, t in zip(prompts, texts, strict=True) if t is not None]
     answers = [truth(snippet) for snippet in written]
-    odd = float(np.mean([answer not in (Truth.FAILURE, Truth.OK) for answer in answers]))
-    bad = np.array([answer == Truth.FAILURE for answer in answers])
-    return bad, odd, 1.0 - len(written) / len(prompts)
+    facts = {"without output": 1.0 - len(written) / len(prompts)}
+    if written:
+        facts["no story"] = sum(answer not in (Truth.FAILURE, Truth.OK) for answer in answers) / len(written)
+    return np.array([answer == Truth.FAILURE for answer in answers], dtype=np.bool_), facts
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,14 +176,20 @@ class Anew:
         threshold = choose_threshold(self.doubt.scores(pairs), acceptance=ACCEPTANCE)
         return FilteredGenerator(self.generator, self.doubt, threshold, budget=BUDGET, batch_size=512)
 
+    def forget(self) -> None:
+        forget(self.generator, self.doubt)
 
-@dataclass(eq=False)
+
+@dataclass(frozen=True, eq=False)
 class Written:
-    """A control as something that writes; of ``asked`` prompts of the red team ``without`` were left without a text."""
+    """A control as something that writes."""
 
     control: GeneratorLike | Anew
-    asked: int = 0
-    without: int = 0
+
+    def prepare(self) -> None:
+        """What is done once, whatever is written."""
+        if isinstance(self.control, Anew):
+            _ = self.control.filtered
 
     def outputs(self, prompts: Sequence[str], seed: int) -> list[str | None]:
         if not isinstance(self.control, Anew):
@@ -181,10 +198,10 @@ class Written:
 
     def sample(self, prompts: Sequence[str], *, seed: int) -> list[str]:
         """For the red team: a prompt that goes without counts as a text that does not fail."""
-        outputs = self.outputs(prompts, seed)
-        self.asked += len(outputs)
-        self.without += sum(text is None for text in outputs)
-        return [text or "" for text in outputs]
+        return [text or "" for text in self.outputs(prompts, seed)]
+
+    def forget(self) -> None:
+        forget(self.control)
 
 
 def controls(model: Model) -> dict[str, GeneratorLike | Anew]:
@@ -210,10 +227,10 @@ ATTACKED = ("guidance 4", "anew by the likelihood ratio")  # and whatever has no
 
 
 class TruthScorer:
-    """The truth as a score: the strongest of all guides for an attack."""
+    """The truth as a score: the strongest of all guides for an attack. NaN for a prompt left without a text."""
 
     def scores(self, snippets: Sequence[Snippet]) -> NDArray[np.float64]:
-        return np.array([float(failing(each)) for each in snippets])
+        return np.array([float(failing(each)) if each.completion else np.nan for each in snippets])
 
 
 def failing(snippet: Snippet) -> bool:
@@ -221,67 +238,88 @@ def failing(snippet: Snippet) -> bool:
 
 
 def attacked(name: str, written: Written, folder: Path, trials: int) -> tuple[Estimate, dict[str, float]]:
-    """The failure rate of the last round of prompts that were found against a control, and what it left unwritten in
-    this sitting. ``folder``: of this very model, so that no attack on another is taken up.
+    """The failure rate of the last round of prompts that were found against a control, and what it left unwritten.
+    ``folder``: of this very model, so that no attack on another is taken up.
     """
-    config = RedTeamConfig(rounds=5, prompts=10, completions=32, trials=trials)
     attacker = EvolvingAttacker(write_prompts, crossover=0.0, label="storyworld")
     target = Target(name, written, TruthScorer(), failing)
-    run = red_team(attacker, target, write_prompts(100, 99_103), folder, config=config)
-    last, facts = attack_rates(run)[-1], {}
-    if written.asked:
-        facts["attack without output"] = written.without / written.asked
-    return last.found, facts | {"attack prompts": last.prompts}
+    run = red_team(
+        attacker, target, write_prompts(100, 99_103), folder, config=replace(RED_TEAM, trials=trials)
+    )
+    last = attack_rates(run)[-1]
+    asked = sum(each.completions for each in run.attacked)
+    without = sum(each.unscored for each in run.attacked)
+    return last.found, {"attack without output": without / asked, "attack prompts": last.prompts}
 
 
-def measured(
-    name: str, seed: int, own: Study, held_out: list[MarkedText], base: WordNats | None, sizes: Sizes
-) -> tuple[WordNats, Iterator[Row]]:
-    """The likelihood of held-out text, and a row for each control."""
-    model = own.trained(name, seed)
-    given: Given = "none" if isinstance(model, LanguageModel) else "good"
-    nats = text_nats(model, held_out, given=given)
-    relative = nats_ratio(nats, nats if base is None else base)
-    prompts = write_prompts(sizes.prompts, 99_101)
+class Measured:
+    """The arms of a study on held-out stories and on new prompts: a row for each control, each a step that resumes."""
 
-    def rows() -> Iterator[Row]:
+    def __init__(self, own: Study, held_out: list[MarkedText], sizes: Sizes) -> None:
+        self.own, self.held_out, self.sizes = own, held_out, sizes
+        self.prompts = write_prompts(sizes.prompts, 99_101)
+        self._plain: dict[int, WordNats] = {}  # of plain likelihood, by seed
+
+    def rows(self, name: str, seed: int) -> Iterator[Row]:
+        model = self.own.trained(name, seed)
+        nats: dict[Given, WordNats] = {}
         for control, generator in controls(model).items():
-            counted = {"prompts": sizes.prompts, "attacks": sizes.attacks, "held out": sizes.held_out}
-            step = own.runs.step(
-                step_name("row", name, seed, control), {"model": own.step(name, seed), **counted}
-            )
+            under_attack = self.sizes.attacks and (control in ATTACKED or isinstance(model, LanguageModel))
+            inputs = {
+                "model": self.own.step(name, seed),
+                "plain": self.own.step("likelihood", seed),
+                "control": _told(generator),
+                "red team": asdict(RED_TEAM) if under_attack else None,
+                "sizes": asdict(self.sizes),
+            }
+            step = self.own.runs.step(step_name("row", name, seed, control), inputs)
             if not step.is_done():
                 with step:
-                    row = _counted(model, name, seed, control, Written(generator), prompts)
-                    if sizes.attacks and (control in ATTACKED or isinstance(model, LanguageModel)):
-                        found, more = attacked(
-                            f"{name}, {control}, seed {seed}",
-                            Written(generator),
-                            step.file("red-team"),
-                            sizes.attacks,
-                        )
+                    row = self._counted(model, name, seed, control, Written(generator))
+                    if under_attack:
+                        told, folder = f"{name}, {control}, seed {seed}", step.file("red-team")
+                        found, more = attacked(told, Written(generator), folder, self.sizes.attacks)
                         row = replace(row, attacked=found, facts={**row.facts, **more})
-                    facts = {**row.facts, "seconds of training": own.seconds(name, seed)}
-                    row = replace(row, nats=nats_per_token(nats), relative=relative, facts=facts)
+                    given: Given = "none" if control == "none" else "good"
+                    if given not in nats:
+                        nats[given] = text_nats(model, self.held_out, given=given)
+                    own = nats[given]
+                    relative = nats_ratio(own, own if name == "likelihood" else self._base(seed))
+                    facts = {**row.facts, "seconds of training": self.own.seconds(name, seed)}
+                    row = replace(row, nats=nats_per_token(own), relative=relative, facts=facts)
                     step.write_metrics(row.to_dict())
             yield Row.from_dict(step.metrics())
 
-    return nats, rows()
+    def _base(self, seed: int) -> WordNats:
+        if seed not in self._plain:
+            self._plain[seed] = text_nats(self.own.trained("likelihood", seed), self.held_out, given="none")
+        return self._plain[seed]
+
+    def _counted(self, model: Model, name: str, seed: int, control: str, written: Written) -> Row:
+        """How often a control fails, and, where there is none, how well the tag foresees it."""
+        written.prepare()
+        started = time.process_time()
+        texts = written.outputs(self.prompts, 7)
+        facts: dict[str, Any] = {"processor seconds": time.process_time() - started}
+        bad, shares = fails(self.prompts, texts)
+        facts |= shares
+        if control == "none" and isinstance(model, TaggedModel) and bad.any():
+            drawn = [Snippet(p, t) for p, t in zip(self.prompts, texts, strict=True) if t and t.strip()]
+            failed = np.array([failing(each) for each in drawn])
+            seen = detection(failed, TagRisk(model, 0).scores(drawn), false_alarms=(0.05,))
+            facts |= {"AUROC": seen.auroc.point, "AUROC low": seen.auroc.low, "AUROC high": seen.auroc.high}
+        rate = failure_rate_exact(int(bad.sum()), bad.size)
+        return Row(name, seed, control, int(bad.sum()), bad.size, rate, facts=facts)
 
 
-def _counted(model: Model, name: str, seed: int, control: str, written: Written, prompts: list[str]) -> Row:
-    """How often a control fails, and, where there is none, how well the tag foresees it."""
-    started = time.process_time()
-    texts = written.outputs(prompts, 7)
-    facts: dict[str, Any] = {"processor seconds": time.process_time() - started}
-    bad, facts["no story"], facts["without output"] = fails(prompts, texts)
-    if control == "none" and isinstance(model, TaggedModel) and bad.any():
-        kept = np.array([bool(text and text.strip()) for text in texts])
-        drawn = [Snippet(p, t) for p, t in zip(prompts, texts, strict=True) if t and t.strip()]
-        seen = detection(bad[kept], TagRisk(model, 0).scores(drawn), false_alarms=(0.05,))
-        facts |= {"AUROC": seen.auroc.point, "AUROC low": seen.auroc.low, "AUROC high": seen.auroc.high}
-    rate = failure_rate_exact(int(bad.sum()), bad.size)
-    return Row(name, seed, control, int(bad.sum()), bad.size, rate, facts=facts)
+def _told(control: GeneratorLike | Anew) -> dict[str, Any]:
+    """All that a control is made of besides its model: rows are measured anew where it changes."""
+    if isinstance(control, Anew):
+        anew = {"doubt": type(control.doubt).__name__, "acceptance": ACCEPTANCE, "budget": BUDGET}
+        return {"of": _told(control.generator), **anew}
+    if isinstance(control, TaggedGenerator):
+        return {"policy": repr(control.policy), "guidance": repr(control.guidance)}
+    return {}
 
 
 def main() -> None:
@@ -291,19 +329,17 @@ def main() -> None:
     sizes = Sizes(**{name: getattr(arguments, name) for name in vars(sizes)})
     torch.set_num_threads(sizes.threads)
     runs = RunFolder(arguments.runs)
-    texts, held_out = corpus(runs, "stories", sizes.stories, 1), corpus(runs, "held-out", sizes.held_out, 2)
-    own = study(runs, texts, sizes)
-    for seed in arguments.seeds:
-        base, rows = None, []
-        for name in arguments.arms:
-            nats, found = measured(name, seed, own, held_out, base, sizes)
-            base = nats if name == "likelihood" else base
-            for row in found:
-                rows.append(row)
-                print(f"{name}, seed {seed}, {row.control}: {row.rate}".split("\n")[0], flush=True)
-            if arguments.out is not None:
-                head = "# Tags on storyworld\n\n`python recipes/storyworld_tags.py --out docs/results`"
-                keep(arguments.out, "storyworld-tags", head, rows, {"sizes": vars(sizes)})
+    with TaskLock(arguments.runs):
+        texts = corpus(runs, "stories", sizes.stories, 1)
+        measured = Measured(study(runs, texts, sizes), corpus(runs, "held-out", sizes.held_out, 2), sizes)
+        for seed in arguments.seeds:
+            for name in arguments.arms:
+                rows = []
+                for row in measured.rows(name, seed):
+                    rows.append(row)
+                    print(f"{name}, seed {seed}, {row.control}: {row.rate}".split("\n")[0], flush=True)
+                if arguments.out is not None:
+                    keep(arguments.out, "storyworld-tags", HEAD, rows, asdict(sizes), FACTS)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -19,15 +18,15 @@ from typing import Any
 from fivenines.conditional.marks import MarkedText
 from fivenines.conditional.measuring.frontier import write_frontier
 from fivenines.conditional.measuring.results import Arm as Row
-from fivenines.conditional.measuring.results import pooled, read_arms, results_table, write_arms
+from fivenines.conditional.measuring.results import Unit, pooled, read_arms, results_table, write_arms
 from fivenines.conditional.model import TaggedModel
-from fivenines.conditional.objectives import Objective
+from fivenines.conditional.objectives import Likelihood, Objective
 from fivenines.conditional.schemes import Scheme
-from fivenines.conditional.training import Arm, First, fit_in_two, fit_tagged
-from fivenines.files import read_json, write_json_atomic
+from fivenines.conditional.training import Arm, First, fit_first, fit_in_two, fit_tagged
+from fivenines.files import atomic_file, read_json, write_json_atomic
 from fivenines.models.language_model import LanguageModel, LanguageModelConfig, SamplingConfig
-from fivenines.models.training_config import TrainingConfig
-from fivenines.store import RunFolder, Step
+from fivenines.models.training_config import TrainingConfig, TrainingResult
+from fivenines.store import RunFolder, Step, TaskLock
 
 __all__ = ["Model", "Study", "keep", "parser", "step_name", "unknown_arms"]
 
@@ -51,13 +50,10 @@ class Study:
     def step(self, name: str, seed: int) -> Step:
         """Where an arm is trained."""
         arm = self._arm(name, seed)
-        inputs = {
+        inputs = self._inputs(arm) | {
             "objective": arm.objective.to_dict(),
-            "tuned": name in self.tuned,
+            "half": self._half(seed) if name in self.tuned else None,
             "scheme": self.scheme.to_dict() if arm.objective.with_tags else None,
-            "training": asdict(arm.training),
-            "shape": asdict(self.shape),
-            "texts": dict(self.facts),
         }
         return self.runs.step(step_name(name, seed), inputs)
 
@@ -66,32 +62,53 @@ class Study:
         arm, step = self._arm(name, seed), self.step(name, seed)
         folder = step.path / "model"
         if not step.is_done():
+            if name in self.tuned:
+                self._train_half(arm)
             with step:
-                started = time.process_time()
-                model = self._fitted(name, arm, folder)
+                model, result = self._fitted(name, arm, folder)
                 model.save(folder)
-                step.write_metrics({"processor seconds": time.process_time() - started})
+                step.write_metrics({"seconds": result.seconds})
         return TaggedModel.load(folder) if arm.objective.with_tags else LanguageModel.load(folder)
 
     def seconds(self, name: str, seed: int) -> float:
-        """Processor seconds that the training of an arm took; of a tuned one, without the half it began from."""
-        return float(self.step(name, seed).metrics()["processor seconds"])
+        """Seconds of training, all sittings of it; of a tuned arm without the half that it began from."""
+        return float(self.step(name, seed).metrics()["seconds"])
+
+    def _inputs(self, arm: Arm) -> dict[str, Any]:
+        """What every training of a seed depends on."""
+        shared = {"training": asdict(arm.training), "shape": asdict(self.shape)}
+        return shared | {"sampling": asdict(self.sampling), "texts": dict(self.facts)}
 
     def _arm(self, name: str, seed: int) -> Arm:
         objective = self.tuned[name] if name in self.tuned else self.objectives[name]
         return Arm(objective, replace(self.training, seed=seed), self.shape.context)
 
-    def _fitted(self, name: str, arm: Arm, folder: Path) -> Model:
+    def _half(self, seed: int) -> Step:
+        """Plain likelihood for half of the steps: what all tuned arms of a seed begin with."""
+        arm = Arm(Likelihood(), replace(self.training, seed=seed), self.shape.context)
+        return self.runs.step(step_name("half", seed), self._inputs(arm))
+
+    def _train_half(self, arm: Arm) -> None:
+        half = self._half(arm.training.seed)
+        if not half.is_done():
+            with half:
+                fit_first(self._plain(arm), self.texts, arm, First(half.path / "model"), progress=True)
+
+    def _plain(self, arm: Arm) -> LanguageModel:
         shape = LanguageModelConfig(**(asdict(self.shape) | {"seed": arm.training.seed}))
-        plain = LanguageModel.create([text.text for text in self.texts], shape, self.sampling)
-        tagged = arm.objective.with_tags
+        return LanguageModel.create([text.text for text in self.texts], shape, self.sampling)
+
+    def _fitted(self, name: str, arm: Arm, folder: Path) -> tuple[Model, TrainingResult]:
+        plain, tagged = self._plain(arm), arm.objective.with_tags
         if name in self.tuned:
-            first = First(self.runs.path / f"half-{arm.training.seed}")
+            first = First(self._half(arm.training.seed).path / "model")
             scheme = self.scheme if tagged else None
-            return fit_in_two(plain, self.texts, arm, first, scheme=scheme, folder=folder, progress=True)[0]
-        model: Model = TaggedModel.extend(plain, self.scheme, seed=arm.training.seed) if tagged else plain
-        fit_tagged(model, self.texts, arm, folder=folder, progress=True)
-        return model
+            model, fitted = fit_in_two(
+                plain, self.texts, arm, first, scheme=scheme, folder=folder, progress=True
+            )
+            return model, fitted.result
+        model = TaggedModel.extend(plain, self.scheme, seed=arm.training.seed) if tagged else plain
+        return model, fit_tagged(model, self.texts, arm, folder=folder, progress=True).result
 
 
 def step_name(*parts: object) -> str:
@@ -100,28 +117,40 @@ def step_name(*parts: object) -> str:
     return "".join(each for each in name.replace(" ", "-") if each not in ":,")
 
 
-def keep(out: Path, name: str, head: str, rows: Iterable[Row], facts: Mapping[str, Any]) -> list[Row]:
-    """Put rows into the ledger ``out/name.jsonl``, and write its table and plot; returns all that it holds now."""
-    ledger, side = out / f"{name}.jsonl", out / f"{name}.json"
-    known = {_place(row): row for row in (read_arms(ledger) if ledger.is_file() else [])}
-    known |= {_place(row): row for row in rows}
-    every = list(known.values())
-    seeds = sorted({row.seed for row in every})
-    write_arms(ledger, every)
-    runs = read_json(side) if side.is_file() else {}
-    machine = (
-        f"{platform.machine()}, {os.cpu_count()} cores, one thread each process, {platform.python_version()}"
-    )
-    now = {"date": datetime.now(UTC).date().isoformat(), "machine": machine}
-    runs |= {f"seed {seed}": now for seed in {row.seed for row in rows}} | dict(facts)
-    write_json_atomic(side, runs)
-    text = (
-        f"{head}\n\nSeeds: {', '.join(map(str, seeds))}. {now['date']}, {machine}.\n\n{results_table(every)}"
-    )
-    (out / f"{name}.md").write_text(text, encoding="utf-8")
-    if all(one.cost is not None for one in pooled(every)):
-        write_frontier(out / name, every)
+def keep(
+    out: Path, name: str, head: str, rows: Iterable[Row], sizes: Mapping[str, Any], facts: Mapping[str, Unit]
+) -> list[Row]:
+    """Put rows into the ledger ``out/name.jsonl``, and write its table and plot; returns all that it holds now.
+
+    ``sizes``: of this run; a ledger holds rows of the same sizes alone, else its means would be of unlike things.
+    ``facts``: columns of the table besides. Ends the program where the ledger has other sizes.
+    """
+    with TaskLock(out / name):
+        ledger, side = out / f"{name}.jsonl", out / f"{name}.json"
+        known = {_place(row): row for row in (read_arms(ledger) if ledger.is_file() else [])}
+        new = {_place(row): row for row in rows}
+        new = {place: row for place, row in new.items() if known.get(place) != row}
+        seeds: dict[str, Any] = read_json(side) if side.is_file() else {}
+        others = [seed for seed, about in seeds.items() if about["sizes"] != dict(sizes)]
+        if others:
+            raise SystemExit(f"{ledger} holds {', '.join(others)} of other sizes: give another --out.")
+        now = {"date": datetime.now(UTC).date().isoformat(), "machine": _machine(), "sizes": dict(sizes)}
+        seeds |= {f"seed {seed}": now for seed in sorted({row.seed for row in new.values()})}
+        every = list((known | new).values())
+        write_arms(ledger, every)
+        write_json_atomic(side, seeds)
+        told = [f"{seed}: {about['date']}, {about['machine']}." for seed, about in sorted(seeds.items())]
+        text = "\n\n".join([head, "\n".join(told), results_table(every, facts=facts)])
+        with atomic_file(out / f"{name}.md") as handle:
+            handle.write(text)
+        if all(one.cost is not None for one in pooled(every)):
+            write_frontier(out / name, every)
     return every
+
+
+def _machine() -> str:
+    python = platform.python_version()
+    return f"{platform.machine()}, {os.cpu_count()} cores, one thread each process, Python {python}"
 
 
 def _place(row: Row) -> tuple[str, int, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -229,8 +230,42 @@ def test_a_scorer_of_the_wrong_shape(model: TaggedModel) -> None:
         def scores(self, snippets: Sequence[Snippet]) -> NDArray[np.float64]:
             return np.zeros(1 + len(snippets))
 
-    with pytest.raises(ScoringError, match="scorer must give one number per snippet"):
+    with pytest.raises(ScoringError, match="scores must be numbers of shape"):
         BacktrackingGenerator(free(model), Wrong(), Backtracking(0.5)).sample(PROMPTS, seed=0)
+
+
+def test_what_is_no_score_never_passes(model: TaggedModel) -> None:
+    """Masked, infinite, text: none is a number; and one text that the scorer cannot read costs the others nothing."""
+
+    class Masked:
+        def scores(self, snippets: Sequence[Snippet]) -> NDArray[np.float64]:
+            return np.ma.masked_array(np.zeros(len(snippets)), mask=True)
+
+    class Endless:
+        def scores(self, snippets: Sequence[Snippet]) -> NDArray[np.float64]:
+            return np.full(len(snippets), -np.inf)
+
+    class Shy:
+        def scores(self, snippets: Sequence[Snippet]) -> NDArray[np.float64]:
+            if any(snippet.prompt.startswith(PROMPTS[0]) for snippet in snippets):
+                raise ValueError("not that one")
+            return np.zeros(len(snippets))
+
+    settings = Backtracking(0.5, segments=2, tries=2, budget=4)
+    for scorer in (Masked(), Endless(), lambda _: -math.inf):
+        written = BacktrackingGenerator(free(model), scorer, settings).write(PROMPTS, seed=0)
+        assert all(each.text is None and each.drawn == 4 for each in written)
+    written = BacktrackingGenerator(free(model), Shy(), settings).write(PROMPTS, seed=0)
+    assert [each.text is None for each in written] == [prompt == PROMPTS[0] for prompt in PROMPTS]
+
+
+def test_a_doubt_needs_a_tag_of_the_model(model: TaggedModel) -> None:
+    for wrong in ((), "<|bad|>"):
+        with pytest.raises(ConfigError, match="bad must be a list of tags, one at least"):
+            watched_risk(wrong)
+    doubt = watched_risk(("<|none|>",))
+    with pytest.raises(ConfigError, match=r"bad must hold tags of <\|good\|>, <\|bad\|>.*got <\|none\|>"):
+        BacktrackingGenerator(free(model), doubt, Backtracking(0.5)).sample(PROMPTS, seed=0)
 
 
 @pytest.mark.parametrize(

@@ -140,15 +140,15 @@ def test_what_a_user_can_mend_is_said(files: Path) -> None:
     for arguments, message in (
         ([corpus, out], "objective conditional must be given a model with tags, got none"),
         ([corpus, out, "--objective", "dpo"], "the kind of an objective must be one of"),
-        ([corpus, out, "--objective", "filtering"], "objective filtering must have its own settings"),
+        ([corpus, out, "--objective", "filtering"], "objective filtering must be given threshold, got none"),
         (
             [corpus, out, "--objective", "likelihood", "--emphasis", 2],
-            "objective likelihood must have its own settings",
+            "objective likelihood has no settings, got emphasis",
         ),
         ([corpus, out, "--emphasis", 0.5], "emphasis must be at least 1, got 0.5"),
         (
-            [corpus, out, "--objective", "likelihood", "--beta", 1],
-            "objective likelihood must have its own settings",
+            [corpus, out, "--objective", "reward_weighted", "--emphasis", 3],
+            "objective reward_weighted must have settings among scorer, tagged, normalise, clip, beta, got emphasis",
         ),
         ([corpus, out, "--scheme", files / "none.toml"], "must be a readable TOML file"),
         ([corpus, out, "--scheme", files / "broken.toml"], "must be a readable TOML file"),

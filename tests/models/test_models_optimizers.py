@@ -111,6 +111,13 @@ def test_muon_turns_the_matrices_of_the_layers_and_nothing_else() -> None:
             assert moved.abs().max() == pytest.approx(0.01, rel=1e-3), name
 
 
+def test_muon_takes_no_group_that_it_would_not_step() -> None:
+    optimizer = make_optimizer(_groups(_llama()), kind="muon")
+    with pytest.raises(NotImplementedError, match="give them when it is made"):
+        optimizer.add_param_group({"params": [torch.nn.Parameter(torch.zeros(2, 2))]})
+    assert len(optimizer.param_groups) == 2
+
+
 @pytest.mark.parametrize("kind", ["adamw", "muon"])
 def test_an_optimizer_goes_on_from_its_state(kind: OptimizerName) -> None:
     whole, parted, rest = _llama(), _llama(), _llama()

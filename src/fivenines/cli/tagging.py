@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -87,6 +88,10 @@ def tag(
     )
     who = Workers(workers, executor, threads, _options(executor_option or []))
     console = Console(quiet=quiet, stderr=True)
+    if dry_run and not out.exists():  # a plan would bind OUT to these inputs
+        with TemporaryDirectory() as plan:
+            _say_cost(console, start(inputs, Path(plan) / "out", scorers_from(scorer), settings), who)
+        return
     run = start(inputs, out, scorers_from(scorer), settings)
     _say_cost(console, run, who)
     if dry_run:
@@ -173,7 +178,7 @@ def _cost(found: Forecast, run: Run, who: Workers, remote: bool) -> str:
     files = f"{found.files:,} file{'' if found.files == 1 else 's'}"
     if not found.shards_left:
         return f"{files}: all {found.shards:,} shards are done."
-    unit = {"sentences": "sentences", "lines": "lines", "document": "documents"}[run.settings.segments]
+    unit = "documents" if run.settings.segments == "document" else run.settings.segments
     what = (
         f"{files}, {found.megabytes_left:,.1f} MB in {found.shards_left:,} of {found.shards:,} shards to do: "
     )

@@ -8,6 +8,7 @@ written, with their tags and blanks: code keeps its indentation.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -17,7 +18,8 @@ from numpy.typing import NDArray
 from fivenines.conditional.decoding import TaggedGenerator, TaggedText
 from fivenines.conditional.schemes import Labelled
 from fivenines.conditional.watching import Unit
-from fivenines.errors import ConfigError, ScoringError, sentence
+from fivenines.errors import ConfigError, sentence
+from fivenines.filtering.scoring import ProbingScorer
 from fivenines.models.decoding import Ids
 from fivenines.models.protocols import ScorerLike
 from fivenines.models.stopping import Stop
@@ -97,6 +99,9 @@ class BacktrackingGenerator:
         self, generator: TaggedGenerator, scorer: ScorerLike | TextScore, settings: Backtracking
     ) -> None:
         self.scorer, self.settings = scorer, settings
+        self._probing: ProbingScorer | None = None
+        if isinstance(scorer, ScorerLike):
+            self._probing = ProbingScorer(scorer.scores, least=-math.inf, most=math.inf)
         self.generator = generator.with_sampling(stop=_STOPS[settings.unit])
         labels = {
             tag for rule in generator.model.scheme.rules if isinstance(rule, Labelled) for tag in rule.tags
@@ -118,7 +123,7 @@ class BacktrackingGenerator:
     def write(self, prompts: Sequence[str], *, seed: int) -> list[BacktrackedText]:
         """As :meth:`sample`, with the scores, what it took, and whether the text came to its end.
 
-        Raises ScoringError for a scorer that does not give a number for each snippet.
+        Raises ScoringError for a scorer that is broken; what it cannot score alone is written anew.
         """
         encode = self.generator.sampler.read_prompt
         works = [_Work(prompt, place, encode(prompt)) for place, prompt in enumerate(prompts)]
@@ -175,20 +180,17 @@ class BacktrackingGenerator:
         return spell(list(self._tokens(work)))[len(before) :]
 
     def _scores(self, works: Sequence[_Work], drawn: Sequence[TaggedText]) -> NDArray[np.float64]:
-        """NaN for an empty segment."""
+        """NaN for an empty segment, and for what the scorer could not score."""
         out = np.full(len(drawn), np.nan)
         filled = [i for i, text in enumerate(drawn) if text.text.strip()]
         if not filled:
             return out
-        if isinstance(self.scorer, ScorerLike):
+        if self._probing is not None:
             snippets = [Snippet(self._context(works[i]), drawn[i].text) for i in filled]
-            found = np.asarray(self.scorer.scores(snippets), dtype=np.float64)
-        else:
+            out[filled] = self._probing.scores(snippets)
+        elif not isinstance(self.scorer, ScorerLike):
             found = np.array([self.scorer(drawn[i]) for i in filled], dtype=np.float64)
-        if found.shape != (len(filled),):
-            must = f"must give one number per snippet, shape {(len(filled),)}"
-            raise ScoringError(sentence("scorer", must, f"shape {found.shape}"))
-        out[filled] = found
+            out[filled] = np.where(np.isfinite(found), found, np.nan)
         return out
 
     def _judge(self, work: _Work, drawn: TaggedText, score: float) -> None:
@@ -220,10 +222,18 @@ class BacktrackingGenerator:
 def watched_risk(bad: Sequence[str]) -> TextScore:
     """The model's own doubt as a scorer: the highest P(a tag of ``bad`` comes next) from the segment's first token on.
 
-    What was read before the segment does not count: writing it anew would not change it.
+    What was read before the segment does not count: writing it anew would not change it. Raises ConfigError for no tag,
+    and, when it scores, for one that the model has not.
     """
+    if isinstance(bad, str) or not bad:
+        raise ConfigError(sentence("bad", "must be a list of tags, one at least", repr(bad)))
 
     def score(drawn: TaggedText) -> float:
+        unknown = [tag for tag in bad if tag not in drawn.tags]
+        if unknown:
+            raise ConfigError(
+                sentence("bad", f"must hold tags of {', '.join(drawn.tags)}", ", ".join(unknown))
+            )
         columns = [drawn.tags.index(tag) for tag in bad]
         if drawn.readings is None:
             return float("nan")

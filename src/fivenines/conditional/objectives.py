@@ -15,7 +15,7 @@ all share: a token whose score is not known is never charged, the end of a text 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -361,11 +361,19 @@ def objective_from_dict(row: Mapping[str, Any]) -> Objective:
     kind = row.get("kind")
     if not isinstance(kind, str) or kind not in _KINDS:
         raise ConfigError(sentence("the kind of an objective", f"must be one of {', '.join(_KINDS)}", kind))
-    try:
-        return _KINDS[kind](**{name: value for name, value in row.items() if name != "kind"})
-    except TypeError as error:
-        must = "must have its own settings"
-        raise ConfigError(sentence(f"objective {kind}", must, str(error))) from error
+    given = {name: value for name, value in row.items() if name != "kind"}
+    own = {each.name: each for each in _settings(_KINDS[kind])}
+    needed = [name for name, each in own.items() if each.default is MISSING and name not in given]
+    if needed:
+        raise ConfigError(sentence(f"objective {kind}", f"must be given {', '.join(needed)}", "none"))
+    if others := [name for name in given if name not in own]:
+        must = f"must have settings among {', '.join(own)}" if own else "has no settings"
+        raise ConfigError(sentence(f"objective {kind}", must, ", ".join(others)))
+    return _KINDS[kind](**given)
+
+
+def _settings(kind: Any) -> tuple[Field[Any], ...]:
+    return fields(kind)
 
 
 def _known(scores: Tensor, labels: Tensor) -> Tensor:

@@ -56,7 +56,9 @@ class LikelihoodRatio:
 
     P(tag, completion | prompt) is read for each tag of a rule, the tag between prompt and completion; the share of the
     bad tags is the score. The prior is the model's own, P(tag | prompt). (GeDi, Krause et al., arXiv 2009.06367, weighs
-    next tokens so; this scores finished text.)
+    next tokens so; this scores finished text.) **The completion is read as one span** under one tag: of several
+    sentences, each of which has its own where the model learnt, a bad one can hide behind harmless ones. Score such
+    texts sentence by sentence.
 
     ``rule``: one that tags good and bad, before their text; None: the first such. Raises ConfigError where there is
     none.

@@ -44,7 +44,17 @@ from fivenines.models.training_config import TrainingConfig, TrainingResult
 from fivenines.stats.checks import number
 from fivenines.store.lock import TaskLock
 
-__all__ = ["Arm", "First", "Fitted", "demand_tags", "fit_in_two", "fit_tagged", "prepare", "steps_of"]
+__all__ = [
+    "Arm",
+    "First",
+    "Fitted",
+    "demand_tags",
+    "fit_first",
+    "fit_in_two",
+    "fit_tagged",
+    "prepare",
+    "steps_of",
+]
 
 _LONGEST = 1024  # tokens of a block, where nothing is said
 _NOT_OF_THE_SHAPE = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version")
@@ -188,22 +198,35 @@ def fit_in_two(
     Raises ConfigError without ``max_steps``, or for a first part that is not of this arm: another training, corpus,
     block, tokenizer or shape of the model; LockedError while another run trains it; else as :func:`fit_tagged`.
     """
+    start = fit_first(language, texts, arm, first, progress=progress)
+    model = start if scheme is None else TaggedModel.extend(start, scheme, seed=arm.training.seed)
+    left = (arm.training.max_steps or 0) - _steps_before(arm, first)
+    rest = replace(arm, training=replace(arm.training, max_steps=left))
+    return model, fit_tagged(model, texts, rest, folder=folder, progress=progress)
+
+
+def _steps_before(arm: Arm, first: First) -> int:
     total = arm.training.max_steps
     before = 0 if total is None else round(first.share * total)
     if total is None or not 0 < before < total:
         must = f"must be set, and leave steps to both parts at a share of {first.share}"
         raise ConfigError(sentence("max_steps", must, total))
-    plain = Arm(Likelihood(), replace(arm.training, max_steps=before), arm.block)
-    start = _first_part(language, texts, plain, first.folder, progress)
-    model = start if scheme is None else TaggedModel.extend(start, scheme, seed=arm.training.seed)
-    rest = replace(arm, training=replace(arm.training, max_steps=total - before))
-    return model, fit_tagged(model, texts, rest, folder=folder, progress=progress)
+    return before
 
 
-def _first_part(
-    language: LanguageModel, texts: Sequence[MarkedText], plain: Arm, folder: Path, progress: bool
+def fit_first(
+    language: LanguageModel,
+    texts: Sequence[MarkedText],
+    arm: Arm,
+    first: First,
+    *,
+    progress: bool = False,
 ) -> LanguageModel:
-    """What ``folder`` holds; trained from ``language`` where it holds nothing yet."""
+    """The first part alone, by plain likelihood: what ``first.folder`` holds; trained from ``language`` where it holds
+    nothing yet. Raises as :func:`fit_in_two`.
+    """
+    steps, folder = _steps_before(arm, first), first.folder
+    plain = Arm(Likelihood(), replace(arm.training, max_steps=steps), arm.block)
     corpus = prepare(language, texts, plain)
     mine: dict[str, Any] = {"training": asdict(plain.training), "block": corpus.block}
     mine |= {"corpus": corpus.fingerprint, "network": _network(language)}

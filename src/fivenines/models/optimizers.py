@@ -104,7 +104,9 @@ class _MuonAndAdamW(torch.optim.Optimizer):
             self._parts.append(torch.optim.Muon(matrices, adjust_lr_fn="match_rms_adamw"))
         if others:
             self._parts.append(torch.optim.AdamW(others, betas=betas, eps=1e-8, fused=True))
+        self._made = False
         super().__init__([group for part in self._parts for group in part.param_groups], {})
+        self._made = True
         self._share()
 
     def step(self, closure: Any = None) -> None:  # type: ignore[override]  # no loss: closures are not for two
@@ -113,6 +115,12 @@ class _MuonAndAdamW(torch.optim.Optimizer):
             raise NotImplementedError("two optimizers cannot share a closure")
         for part in self._parts:
             part.step()
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Refused once it is made: neither part would step it."""
+        if self._made:
+            raise NotImplementedError("groups belong to one of two optimizers: give them when it is made")
+        super().add_param_group(param_group)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """From what ``state_dict`` gave."""

@@ -26,8 +26,8 @@ class TrainingConfig:
     down. ``patience``: evaluations without gain before stopping. ``evaluate_every`` in steps; None: after
     each epoch. ``max_minutes`` counts all sittings of a run; the learning rate then falls in time for the
     limit, if the steps would not. ``checkpoint_every_seconds`` is stretched where writing takes more than a
-    twentieth of the time. ``optimizer`` "muon" learns from scratch in about half the steps of small batches
-    (docs/results/conditional.md); the betas are AdamW's.
+    twentieth of the time. ``optimizer`` "muon" learnt more from scratch than AdamW in the same time, in
+    small batches (docs/LOG.md, fifth sitting); the betas are AdamW's.
     """
 
     epochs: float = 3.0

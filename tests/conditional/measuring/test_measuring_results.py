@@ -134,6 +134,12 @@ def test_the_frontier_by_hand() -> None:
     assert pareto_optimal([point(0.01, 1.0)] * 2) == [True, True]
     looser = replace(point(0.0, 1.0), rate=Estimate(0.0, 0.0, 0.5, 0.95, 5, "exact binomial"))
     assert pareto_optimal([point(0.0, 1.0), looser]) == [True, False]
+    assert pareto_optimal([point(0.01, 1.0), looser]) == [
+        True,
+        False,
+    ]  # few draws without a failure beat nobody
+    endless = replace(cost_of(1.0), point=math.inf, high=math.inf)
+    assert pareto_optimal([replace(point(0.01, 1.0), cost=endless)]) == [False]
     unknown = replace(point(0.1, 0.5), rate=Estimate(math.nan, 0.0, 1.0, 0.95, 0, "exact binomial"))
     assert pareto_optimal([unknown, point(0.1, 1.0)]) == [False, True]
 
@@ -176,9 +182,42 @@ def test_the_files(tmp_path: Path) -> None:
     assert data == json.loads(json.dumps(frontier_record(ARMS)))
     assert [row["pareto_optimal"] for row in data["arms"]] == [True, True, False, True]
     text = table.read_text(encoding="utf-8")
-    assert "Pareto-optimal, by the points: likelihood; conditional, bad tag banned; unlikelihood." in text
+    assert (
+        "Pareto-optimal, by the upper ends of the rates: likelihood; conditional, bad tag banned; unlikelihood."
+        in text
+    )
     again = write_frontier(tmp_path / "again", ARMS)
     assert again[1].read_bytes() == png.read_bytes()
+
+
+def test_a_cost_without_an_end_is_told_and_drawn() -> None:
+    wide = replace(cost_of(1.02), high=math.inf)
+    arms = [*ARMS, replace(arm("wide", 1, 9), relative=wide), replace(arm("lost", 1, 9), relative=None)]
+    assert "| +2.00% | +1.00% to ∞ |" in results_table(arms)
+    lost = replace(arm("endless", 1, 9), relative=replace(wide, point=math.inf))
+    svg = frontier_figure([*arms, lost])
+    assert "wide" in svg
+    assert "lost" not in svg
+    assert "endless" not in svg
+    ticks = [float(tick) for tick in re.findall(r">([+-][0-9.]+)%</text>", svg)]
+    assert 0.0 < max(map(abs, ticks)) < 100.0
+    with pytest.raises(NotEnoughDataError):
+        frontier_figure([lost])
+
+
+def test_the_table_says_at_which_level_an_interval_holds_and_shows_facts() -> None:
+    cost = replace(cost_of(1.0), level=0.95)
+    facts = [
+        replace(a, relative=cost, facts={"without output": 0.125, "seconds": 12.5 + a.seed}) for a in ARMS
+    ]
+    told = results_table(facts, facts={"without output": "share", "seconds": "number"}).splitlines()
+    assert told[0].endswith("| nats over plain | interval | without output | seconds |")
+    assert "% (85% sure) | 12.5% | 14.5 |" in told[2]  # three costs at 95% each
+    assert "sure" not in told[2].split("|")[5]
+    assert results_table(ARMS[:1], level=0.99).count("sure") == 0
+    many = [replace(arm("x", seed, 5), relative=replace(cost_of(1.0), level=0.9)) for seed in range(12)]
+    assert "| +0.00% | -∞ to ∞ (90% sure) |" in results_table(many)
+    assert "| not measured |" in results_table([*facts[:1], ARMS[1]], facts={"seconds": "number"})
 
 
 def test_many_arms_are_numbered_and_listed() -> None:

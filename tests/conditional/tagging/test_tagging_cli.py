@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import typer
@@ -15,6 +15,7 @@ from conditional.tagging.http_server import Answer, chat, serving
 from fivenines.cli import samples, tagging
 from fivenines.conditional.tagging.making import make_scorer, scorers_from
 from fivenines.conditional.tagging.reading import read_marked
+from fivenines.conditional.tagging.spans import Unit
 from fivenines.errors import ConfigError, DataError
 
 app = typer.Typer()
@@ -70,7 +71,18 @@ def test_only_what_it_would_cost(corpus: Path, tmp_path: Path) -> None:
     assert done.exit_code == 0
     assert re.search("about [56][0-9] lines", done.stderr)
     assert "a second as tried here" in done.stderr
-    assert not list((tmp_path / "out").glob("part-*"))
+    assert not (tmp_path / "out").exists()  # a plan there would refuse other inputs
+    assert asked("tag", corpus, tmp_path / "out", "--scorer", "pii").exit_code == 0
+    again = asked("tag", corpus, tmp_path / "out", "--scorer", "pii", "--dry-run")
+    assert "all 1 shards are done" in again.stderr
+
+
+@pytest.mark.parametrize("unit", get_args(Unit))
+def test_every_unit(unit: str, corpus: Path, tmp_path: Path) -> None:
+    done = asked("tag", corpus, tmp_path / "out", "--scorer", "rude=regex:idiot", "--segments", unit)
+    assert done.exit_code == 0, done.output
+    assert re.search(f"about [0-9]+ {'documents' if unit == 'document' else unit}, ", done.stderr)
+    assert sum(len(text.marks[0].spans) for text in read_marked([str(tmp_path / "out")])) >= 60
 
 
 def test_a_judge_from_a_file(corpus: Path, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The plot of alignment against capability: failure rate (log axis) against what control costs, all objectives.
 
 Seeds are small marks, the pooled arm a large one with its intervals. An arm is Pareto-optimal where no other fails as
-rarely and costs as little: by the points, with ties in rates (no failure seen by either) decided by the upper ends. An
+rarely and costs as little: by the upper ends of the rates, so that few draws without a failure beat nobody. An
 arm without a failure is drawn at its upper bound, with an arrow: nobody knows how far down it lies. More than a few
 arms are numbered, and a list beside the plot names them.
 """
@@ -69,16 +69,15 @@ _SIDES = tuple(  # where a number may stand beside its mark, in points, the near
 
 
 def pareto_optimal(arms: Sequence[PooledArm]) -> list[bool]:
-    """Which arms no other beats: one that fails no more and costs no more, and less of one of them.
+    """Which arms no other beats: one of which it is sure that it fails no more, which costs no more, and less of one of
+    them. Sure is the upper end of the rate's interval.
 
     Arms without a cost, or without a rate, are none.
     """
-    places = [
-        (one.rate.point, one.rate.high, math.nan if one.cost is None else one.cost.point) for one in arms
-    ]
-    known = [not any(math.isnan(value) for value in place) for place in places]
+    places = [(one.rate.high, math.nan if one.cost is None else one.cost.point) for one in arms]
+    known = [_has_place(one) for one in arms]
     return [
-        known[i] and not any(known[j] and _beats(other, place) for j, other in enumerate(places) if j != i)
+        known[i] and not any(known[j] and _beats(other, place) for j, other in enumerate(places))
         for i, place in enumerate(places)
     ]
 
@@ -135,22 +134,21 @@ def write_frontier(
     best = [_name(one) for one, optimal in zip(shown, pareto_optimal(shown), strict=True) if optimal]
     with atomic_file(paths[3]) as handle:
         handle.write(
-            f"{results_table(arms, cost, level)}\nPareto-optimal, by the points: {'; '.join(best)}.\n"
+            f"{results_table(arms, cost, level)}\nPareto-optimal, by the upper ends of the rates: {'; '.join(best)}.\n"
         )
     return paths
 
 
-def _beats(one: tuple[float, float, float], other: tuple[float, float, float]) -> bool:
-    rate, upper, cost = one
-    other_rate, other_upper, other_cost = other
-    fails = (rate, upper) <= (other_rate, other_upper)
-    return fails and cost <= other_cost and ((rate, upper) != (other_rate, other_upper) or cost < other_cost)
+def _beats(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    return one != other and one[0] <= other[0] and one[1] <= other[1]
+
+
+def _has_place(one: PooledArm) -> bool:
+    return one.cost is not None and math.isfinite(one.cost.point) and not math.isnan(one.rate.point)
 
 
 def _shown(arms: Sequence[Arm], cost: str, level: float) -> list[PooledArm]:
-    shown = [
-        one for one in pooled(arms, cost, level) if one.cost is not None and not math.isnan(one.rate.point)
-    ]
+    shown = [one for one in pooled(arms, cost, level) if _has_place(one)]
     if not shown:
         raise NotEnoughDataError(sentence("the frontier", "needs an arm with a rate and a cost", "none"), 1)
     return shown
@@ -198,7 +196,10 @@ def _draw_arm(axes: Axes, one: PooledArm, optimal: bool, cost: str, paint: Calla
         own: Estimate = getattr(arm, cost)
         mark = "o" if arm.rate.point > 0.0 else "v"  # no failure: the upper bound, from which it points down
         axes.plot(own.point, _height(arm.rate), mark, color=color, alpha=0.45, markersize=4)
-    axes.plot([max(one.cost.low, -1e300), min(one.cost.high, 1e300)], [y, y], color=color, linewidth=1.6)
+    if math.isfinite(one.cost.low) and math.isfinite(one.cost.high):
+        axes.plot([one.cost.low, one.cost.high], [y, y], color=color, linewidth=1.6)
+    else:
+        axes.axhline(y, color=color, linewidth=1.6, linestyle=":")  # an interval with no end
     if one.rate.low > 0.0:
         axes.plot([x, x], [one.rate.low, one.rate.high], color=color, linewidth=1.6)
     else:
@@ -256,7 +257,8 @@ def _boxes(axes: Axes, one: PooledArm) -> list[tuple[float, ...]]:
     """What a mark and its two intervals take: middle, half of the width and of the height, in points."""
     assert one.cost is not None  # arms without a cost are not shown
     x, y = _point(one)
-    ends = [(x, y), (one.cost.low, y), (one.cost.high, y), (x, max(one.rate.low, 1e-300)), (x, one.rate.high)]
+    low, high = (end if math.isfinite(end) else x for end in (one.cost.low, one.cost.high))
+    ends = [(x, y), (low, y), (high, y), (x, max(one.rate.low, 1e-300)), (x, one.rate.high)]
     figure: Any = axes.figure
     found = axes.transData.transform(ends) * 72.0 / figure.dpi
     (middle, left, right, low, high), half = found.tolist(), 5.0
@@ -284,8 +286,8 @@ def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> float:
 
 
 def _draw_steps(axes: Axes, best: Sequence[PooledArm], paint: Callable[[str], str]) -> None:
-    """The frontier: what can be had at each cost."""
-    places = sorted((one.cost.point, _height(one.rate)) for one in best if one.cost is not None)
+    """The frontier: what can be had for sure at each cost."""
+    places = sorted((one.cost.point, one.rate.high) for one in best if one.cost is not None)
     if len(places) > 1:
         xs, ys = np.array(places).T
         axes.step(xs, ys, where="post", color=paint(FILTERED), linewidth=1.0, alpha=0.6, dashes=(3, 3))

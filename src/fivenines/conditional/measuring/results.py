@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 
@@ -14,11 +14,12 @@ from fivenines.conditional.measuring.diversity import Diversity
 from fivenines.conditional.measuring.seeds import alike_p_value
 from fivenines.errors import DataError, sentence
 from fivenines.files import read_jsonl, write_jsonl_atomic
-from fivenines.report.words import interval_text, number_text, point_text
+from fivenines.report.words import NOT_MEASURED, interval_text, number_text, point_text, share_text
 from fivenines.stats import Estimate, failure_rate_unlike
 
 __all__ = ["Arm", "PooledArm", "pooled", "read_arms", "results_table", "write_arms"]
 
+Unit = Literal["share", "number"]
 _ESTIMATES = ("rate", "nats", "relative", "kl", "maximum", "attacked")
 
 
@@ -127,27 +128,32 @@ def pooled(arms: Iterable[Arm], cost: str = "relative", level: float = 0.95) -> 
     return [_pool(own, cost, level) for own in groups.values()]
 
 
-def results_table(arms: Iterable[Arm], cost: str = "relative", level: float = 0.95) -> str:
+def results_table(
+    arms: Iterable[Arm], cost: str = "relative", level: float = 0.95, facts: Mapping[str, Unit] | None = None
+) -> str:
     """A Markdown table: a line for each objective and control, pooled over seeds, and each seed's rate.
 
     Nats over those of plain models are told as what they are more, in percent. Rates under attack stand in it where
-    there are any: the mean over seeds, between the mean of their lower and of their upper ends.
+    there are any: the mean over seeds, between the mean of their lower and of their upper ends; an interval that is
+    less sure than ``level`` says so. ``facts``: which of these stand in it too, as the mean over seeds.
     """
-    found = pooled(arms, cost, level)
+    found, facts = pooled(arms, cost, level), facts or {}
     attacked = any(arm.attacked is not None for one in found for arm in one.arms)
     heads = ["objective", "control", "seeds", "failure rate", "interval", "rate of each seed"]
-    heads += [_HEADS[cost], "interval", *(["under attack", "interval"] if attacked else [])]
+    heads += [_HEADS[cost], "interval", *(["under attack", "interval"] if attacked else []), *facts]
     lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
     for one in found:
         each = ", ".join(point_text(arm.rate) for arm in one.arms)
         cells = [one.objective, one.control, str(len(one.seeds)), point_text(one.rate)]
-        cells += [interval_text(one.rate)]
+        cells += [interval_text(one.rate) + _level(one.rate, level)]
         cells += [each if one.alike >= 0.05 else f"{each} (seeds differ, p = {number_text(one.alike)})"]
-        cells += _more(one.cost) if cost == "relative" else _plain(one.cost)
+        points, ends = _more(one.cost) if cost == "relative" else _plain(one.cost)
+        cells += [points, ends + _level(one.cost, level)]
         if attacked:
             rates = [arm.attacked for arm in one.arms if arm.attacked is not None]
             under = _mean(rates) if rates and len(rates) == len(one.arms) else None
-            cells += [point_text(under), interval_text(under)]
+            cells += [point_text(under), interval_text(under) + _level(under, level)]
+        cells += [_fact(one, name, unit) for name, unit in facts.items()]
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -163,9 +169,31 @@ def _more(cost: Estimate | None) -> list[str]:
     """A ratio near 1 as a change in percent, the ends of its interval rounded outwards."""
     if cost is None or math.isnan(cost.point):
         return _plain(cost)
-    points = [100.0 * round(value - 1.0, 12) for value in (cost.point, cost.low, cost.high)]
-    low, high = math.floor(points[1] * 100.0) / 100.0, math.ceil(points[2] * 100.0) / 100.0
-    return [f"{points[0]:+.2f}%", f"{low:+.2f}% to {high:+.2f}%"]
+    return [
+        _percent(cost.point, round),
+        f"{_percent(cost.low, math.floor)} to {_percent(cost.high, math.ceil)}",
+    ]
+
+
+def _percent(ratio: float, whole: Callable[[float], int]) -> str:
+    if math.isinf(ratio):
+        return "∞" if ratio > 0.0 else "-∞"
+    return f"{whole(1e4 * round(ratio - 1.0, 12)) / 100.0:+.2f}%"
+
+
+def _level(estimate: Estimate | None, level: float) -> str:
+    """What an interval adds that is less sure than the table's."""
+    if estimate is None or math.isnan(estimate.point) or estimate.level > level - 1e-9:
+        return ""
+    return f" ({100.0 * estimate.level:.4g}% sure)"
+
+
+def _fact(one: PooledArm, name: str, unit: Unit) -> str:
+    values = [float(arm.facts[name]) for arm in one.arms if name in arm.facts]
+    if len(values) < len(one.arms):
+        return NOT_MEASURED
+    mean = float(np.mean(values))
+    return share_text(mean) if unit == "share" else number_text(mean)
 
 
 def _pool(arms: Sequence[Arm], cost: str, level: float) -> PooledArm:
@@ -194,18 +222,23 @@ def _pool(arms: Sequence[Arm], cost: str, level: float) -> PooledArm:
 
 
 def _mean(estimates: Sequence[Estimate]) -> Estimate:
-    """Their mean; between the mean of the lower and of the upper ends, which holds where all do."""
+    """Their mean; between the mean of the lower and of the upper ends, which holds where all do (Bonferroni). Of so
+    many that nothing is left to be sure of no end is known.
+    """
     if len(estimates) == 1:
         return estimates[0]
     point, low, high = (
         float(np.mean([getattr(each, end) for each in estimates])) for end in ("point", "low", "high")
     )
+    level = 1.0 - sum(1.0 - each.level for each in estimates)
+    if level <= 0.0:
+        low, high, level = -math.inf, math.inf, estimates[0].level
     return replace(
         estimates[0],
         point=point,
         low=low,
         high=high,
-        level=max(0.01, 1.0 - sum(1.0 - each.level for each in estimates)),
+        level=level,
         n=sum(each.n for each in estimates),
         method=f"mean of {len(estimates)} intervals",
         approximate=any(each.approximate for each in estimates),
