@@ -310,9 +310,16 @@ def test_broken_compositions_are_said() -> None:
         def scores(self, snippets: Sequence[Snippet]) -> NDArray[np.float64]:
             return np.zeros((len(snippets) + self.shape[0], *self.shape[1:]))
 
-    for wrong in (Wrong(-1), Wrong(0, 1)):
+    for wrong in (Wrong(-1), Wrong(0, 1), lambda _: None, lambda _: "0.5"):
         with pytest.raises(ScoringError, match="what wrong gives must be one number for each of 24"):
-            compose(learnt(), ["<|sea|>"], CONTEXTS, {"wrong": wrong})
+            compose(learnt(), ["<|sea|>"], CONTEXTS, {"wrong": wrong})  # type: ignore[dict-item]
+
+    class Masked:
+        def scores(self, snippets: Sequence[Snippet]) -> NDArray[np.float64]:
+            return np.ma.masked_array(np.zeros(len(snippets)), mask=True)
+
+    with pytest.raises(ScoringError, match=r"what masked gives must lie in \[0, 1\], got nan"):
+        compose(learnt(), ["<|sea|>"], CONTEXTS, {"masked": Masked()})
     with pytest.raises(DataError, match=r"the prompt of <\|sea\|> must hold words, got ' '"):
         compose(learnt(), ["<|sea|>"], CONTEXTS, measures, prompts={"<|sea|>": " "})
     behind = ComposeConfig(place="behind")

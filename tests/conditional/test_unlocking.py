@@ -191,7 +191,7 @@ def test_a_truth_answers_yes_or_no_or_that_it_cannot_tell() -> None:
         def scores(self, snippets: Sequence[Snippet]) -> NDArray[np.float64]:
             return np.zeros((len(snippets), 1))
 
-    with pytest.raises(ScoringError, match=r"must be one for each of 18 completions, got shape \(18, 1\)"):
+    with pytest.raises(ScoringError, match=r"scores must be numbers of shape \(18,\), got shape \(18, 1\)"):
         unlock(teacher, student(), AttackTexts(PROMPTS), Wrong(), config=config)
 
 

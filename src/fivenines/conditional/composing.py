@@ -14,6 +14,7 @@ from fivenines.conditional.measuring.rates import Draws, failure_rate
 from fivenines.conditional.metatokens import place_tags, read_context, write_behind
 from fivenines.conditional.model import TaggedModel
 from fivenines.errors import ConfigError, DataError, NotEnoughDataError, ScoringError, sentence
+from fivenines.filtering.scoring import plain_scores
 from fivenines.models.decoding import Ids
 from fivenines.models.protocols import ScorerLike
 from fivenines.records import Snippet
@@ -180,12 +181,15 @@ def _write(
 
 def _values(scorer: Measure, snippets: Sequence[Snippet], name: str) -> NDArray[np.float64]:
     if isinstance(scorer, ScorerLike):
-        values = np.asarray(scorer.scores(snippets), dtype=np.float64)
+        raw: Any = scorer.scores(snippets)
     else:
-        values = np.array([float(scorer(each)) for each in snippets])
-    if values.shape != (len(snippets),):
+        raw = np.array([scorer(each) for each in snippets])
+    try:
+        values = plain_scores(raw, len(snippets))
+    except ScoringError as error:
         must = f"must be one number for each of {len(snippets):,} completions"
-        raise ScoringError(sentence(f"what {name} gives", must, f"shape {values.shape}"))
+        shape = f"shape {np.shape(raw)} of {np.asarray(raw).dtype}"
+        raise ScoringError(sentence(f"what {name} gives", must, shape)) from error
     wrong = ~((values >= 0.0) & (values <= 1.0))  # NaN too
     if wrong.any():
         got = float(values[wrong][0])

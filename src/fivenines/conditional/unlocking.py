@@ -35,6 +35,7 @@ from fivenines.conditional.policy import TagPolicy
 from fivenines.conditional.schemes import Banded, Scheme
 from fivenines.conditional.unlocking_report import Unlocked, UnlockReport
 from fivenines.errors import ConfigError, DataError, NotEnoughDataError, ScoringError, sentence
+from fivenines.filtering.scoring import plain_scores
 from fivenines.models.batching import Batch
 from fivenines.models.causal import block_batches, pack
 from fivenines.models.devices import training_attention
@@ -278,10 +279,7 @@ class _Attack:
 
     def _failed(self, snippets: Sequence[Snippet]) -> NDArray[np.bool_]:
         if isinstance(self.truth, ScorerLike):
-            scores = np.asarray(self.truth.scores(snippets), dtype=np.float64)
-            if scores.shape != (len(snippets),):
-                must = f"must be one for each of {len(snippets):,} completions"
-                raise ScoringError(sentence("the scores of the truth", must, f"shape {scores.shape}"))
+            scores = plain_scores(self.truth.scores(snippets), len(snippets))
             return np.isnan(scores) | (scores >= self.config.threshold)  # never a pass without a score
         answers = [self.truth(snippet) for snippet in snippets]
         for answer in answers:

@@ -3,6 +3,7 @@ passed."""
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -13,7 +14,7 @@ from fivenines.errors import ScoringError, sentence
 from fivenines.models.protocols import ScorerLike
 from fivenines.records import Snippet
 
-__all__ = ["Asked", "PatientScorer", "ProbingScorer", "safe_scores"]
+__all__ = ["Asked", "PatientScorer", "ProbingScorer", "plain_scores", "safe_scores"]
 
 Asked = Callable[[Sequence[Snippet]], object]  # the method that is asked: a number for each snippet, in order
 
@@ -57,14 +58,18 @@ def _attempt(
             continue
         raised = 0
         try:
-            scores[low:high] = _numbers(raw, high - low, least, most)
+            scores[low:high] = plain_scores(raw, high - low, least, most)
         except Exception as error:
             problem = error
     return scores, problem
 
 
-def _numbers(raw: object, count: int, least: float, most: float) -> NDArray[np.float64]:
-    """``raw`` as float64 of shape (count,), NaN for what is not finite or lies outside ``least`` to ``most``."""
+def plain_scores(
+    raw: object, count: int, least: float = -math.inf, most: float = math.inf
+) -> NDArray[np.float64]:
+    """What a classifier gave, as float64 of shape (count,); NaN for what is masked, not finite, or outside ``least`` to
+    ``most``. Raises ScoringError for another shape, or for what are no numbers.
+    """
     array = np.asarray(raw)
     if array.shape != (count,) or array.dtype.kind not in "fiub":
         got = f"shape {array.shape} of {array.dtype}"
