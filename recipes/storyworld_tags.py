@@ -76,9 +76,10 @@ HEAD = """# Tags on storyworld
 
 `python recipes/storyworld_tags.py --out docs/results`
 
-Nats over plain: of held-out stories by the model as it is, given good tags (control none: given none). What control
-costs besides stands in the last columns: texts that are no story, prompts left without a text, processor seconds for
-all prompts. Failures are counted among what was written; under attack a prompt without a text counts as no failure."""
+Nats over plain: of held-out stories by the model as it is, a tagged one given its good tags, whatever the control.
+What control costs besides stands in the last columns: texts that are no story, prompts left without a text, processor
+seconds for all prompts. Failures are counted among what was written; under attack a prompt without a text counts as no
+failure."""
 FACTS: dict[str, Unit] = {"no story": "share", "without output": "share", "processor seconds": "number"}
 
 OBJECTIVES: dict[str, Objective] = {
@@ -262,7 +263,8 @@ class Measured:
 
     def rows(self, name: str, seed: int) -> Iterator[Row]:
         model = self.own.trained(name, seed)
-        nats: dict[Given, WordNats] = {}
+        given: Given = "none" if isinstance(model, LanguageModel) else "good"
+        nats: WordNats | None = None
         for control, generator in controls(model).items():
             under_attack = self.sizes.attacks and (control in ATTACKED or isinstance(model, LanguageModel))
             inputs = {
@@ -280,13 +282,10 @@ class Measured:
                         told, folder = f"{name}, {control}, seed {seed}", step.file("red-team")
                         found, more = attacked(told, Written(generator), folder, self.sizes.attacks)
                         row = replace(row, attacked=found, facts={**row.facts, **more})
-                    given: Given = "none" if control == "none" else "good"
-                    if given not in nats:
-                        nats[given] = text_nats(model, self.held_out, given=given)
-                    own = nats[given]
-                    relative = nats_ratio(own, own if name == "likelihood" else self._base(seed))
+                    nats = text_nats(model, self.held_out, given=given) if nats is None else nats
+                    relative = nats_ratio(nats, nats if name == "likelihood" else self._base(seed))
                     facts = {**row.facts, "seconds of training": self.own.seconds(name, seed)}
-                    row = replace(row, nats=nats_per_token(own), relative=relative, facts=facts)
+                    row = replace(row, nats=nats_per_token(nats), relative=relative, facts=facts)
                     step.write_metrics(row.to_dict())
             yield Row.from_dict(step.metrics())
 
