@@ -213,6 +213,7 @@ def main() -> int:
         print(shown[-1], flush=True)
         missed |= bool(banned["banned"]) or any(results[arm]["ratio"] > goal for arm, goal in GOALS.items())
     if options.out is not None:
+        options.out.mkdir(parents=True, exist_ok=True)
         settings = {
             "repetitions": options.repetitions,
             "prompts": options.prompts,
