@@ -20,7 +20,7 @@ from fivenines.conditional.measuring.frontier import write_frontier
 from fivenines.conditional.measuring.results import Arm as Row
 from fivenines.conditional.measuring.results import Unit, pooled, read_arms, results_table, write_arms
 from fivenines.conditional.model import TaggedModel
-from fivenines.conditional.objectives import Likelihood, Objective
+from fivenines.conditional.objectives import Objective
 from fivenines.conditional.schemes import Scheme
 from fivenines.conditional.training import Arm, First, fit_first, fit_in_two, fit_tagged
 from fivenines.files import atomic_file, read_json, write_json_atomic
@@ -50,7 +50,7 @@ class Study:
     def step(self, name: str, seed: int) -> Step:
         """Where an arm is trained."""
         arm = self._arm(name, seed)
-        inputs = self._inputs(arm) | {
+        inputs = self._inputs(seed) | {
             "objective": arm.objective.to_dict(),
             "half": self._half(seed) if name in self.tuned else None,
             "scheme": self.scheme.to_dict() if arm.objective.with_tags else None,
@@ -74,9 +74,9 @@ class Study:
         """Seconds of training, all sittings of it; of a tuned arm without the half that it began from."""
         return float(self.step(name, seed).metrics()["seconds"])
 
-    def _inputs(self, arm: Arm) -> dict[str, Any]:
+    def _inputs(self, seed: int) -> dict[str, Any]:
         """What every training of a seed depends on."""
-        shared = {"training": asdict(arm.training), "shape": asdict(self.shape)}
+        shared = {"training": asdict(replace(self.training, seed=seed)), "shape": asdict(self.shape)}
         return shared | {"sampling": asdict(self.sampling), "texts": dict(self.facts)}
 
     def _arm(self, name: str, seed: int) -> Arm:
@@ -85,8 +85,7 @@ class Study:
 
     def _half(self, seed: int) -> Step:
         """Plain likelihood for half of the steps: what all tuned arms of a seed begin with."""
-        arm = Arm(Likelihood(), replace(self.training, seed=seed), self.shape.context)
-        return self.runs.step(step_name("half", seed), self._inputs(arm))
+        return self.runs.step(step_name("half", seed), self._inputs(seed))
 
     def _train_half(self, arm: Arm) -> None:
         half = self._half(arm.training.seed)

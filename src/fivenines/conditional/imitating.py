@@ -21,11 +21,13 @@ from fivenines.errors import ConfigError, sentence
 from fivenines.models.batching import Batch, BatchSource, LengthBatches, pad, to_device
 from fivenines.models.decoding import Ids
 from fivenines.models.losses import IGNORE, language_model_loss
+from fivenines.stats.checks import check_whole, number
 
 __all__ = [
     "ImitatedRow",
     "Imitation",
     "Learn",
+    "check_drawing",
     "check_learn",
     "held_out",
     "next_token_divergence",
@@ -56,6 +58,16 @@ def check_learn(learn: str) -> None:
     """Raises ConfigError for what is no way to learn."""
     if learn not in get_args(Learn):
         raise ConfigError(sentence("learn", f"must be one of {', '.join(get_args(Learn))}", learn))
+
+
+def check_drawing(draws: int, length: int | None, held_out: float, seed: int) -> None:
+    """Raises ConfigError for texts that cannot be drawn: how many, how long, which share is held out."""
+    check_whole(draws, "draws", 1)
+    if length is not None:
+        check_whole(length, "length", 1)
+    if not 0.0 <= number(held_out, "held_out") < 1.0:
+        raise ConfigError(sentence("held_out", "must lie in [0, 1)", held_out))
+    check_whole(seed, "seed", 0)
 
 
 def held_out(n: int, share: float, seed: int) -> frozenset[int]:

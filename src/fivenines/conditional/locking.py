@@ -28,6 +28,7 @@ from fivenines.conditional.imitating import (
     ImitatedRow,
     Imitation,
     Learn,
+    check_drawing,
     check_learn,
     held_out,
     row_batches,
@@ -49,7 +50,6 @@ from fivenines.models.sittings import continuation_folder
 from fivenines.models.training import train
 from fivenines.models.training_config import TrainingConfig, TrainingResult
 from fivenines.records import content_id
-from fivenines.stats.checks import check_whole, number
 
 __all__ = ["LockConfig", "Locked", "lock"]
 
@@ -75,12 +75,7 @@ class LockConfig:
 
     def __post_init__(self) -> None:
         check_learn(self.learn)
-        check_whole(self.draws, "draws", 1)
-        if self.length is not None:
-            check_whole(self.length, "length", 1)
-        if not 0.0 <= number(self.held_out, "held_out") < 1.0:
-            raise ConfigError(sentence("held_out", "must lie in [0, 1)", self.held_out))
-        check_whole(self.seed, "seed", 0)
+        check_drawing(self.draws, self.length, self.held_out, self.seed)
 
 
 @dataclass(frozen=True, eq=False)

@@ -200,18 +200,18 @@ def fit_in_two(
     """
     start = fit_first(language, texts, arm, first, progress=progress)
     model = start if scheme is None else TaggedModel.extend(start, scheme, seed=arm.training.seed)
-    left = (arm.training.max_steps or 0) - _steps_before(arm, first)
-    rest = replace(arm, training=replace(arm.training, max_steps=left))
+    rest = replace(arm, training=replace(arm.training, max_steps=_steps(arm, first)[1]))
     return model, fit_tagged(model, texts, rest, folder=folder, progress=progress)
 
 
-def _steps_before(arm: Arm, first: First) -> int:
+def _steps(arm: Arm, first: First) -> tuple[int, int]:
+    """Of the first part, and of the rest."""
     total = arm.training.max_steps
     before = 0 if total is None else round(first.share * total)
     if total is None or not 0 < before < total:
         must = f"must be set, and leave steps to both parts at a share of {first.share}"
         raise ConfigError(sentence("max_steps", must, total))
-    return before
+    return before, total - before
 
 
 def fit_first(
@@ -225,8 +225,8 @@ def fit_first(
     """The first part alone, by plain likelihood: what ``first.folder`` holds; trained from ``language`` where it holds
     nothing yet. Raises as :func:`fit_in_two`.
     """
-    steps, folder = _steps_before(arm, first), first.folder
-    plain = Arm(Likelihood(), replace(arm.training, max_steps=steps), arm.block)
+    folder = first.folder
+    plain = Arm(Likelihood(), replace(arm.training, max_steps=_steps(arm, first)[0]), arm.block)
     corpus = prepare(language, texts, plain)
     mine: dict[str, Any] = {"training": asdict(plain.training), "block": corpus.block}
     mine |= {"corpus": corpus.fingerprint, "network": _network(language)}

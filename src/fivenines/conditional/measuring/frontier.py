@@ -215,10 +215,9 @@ def _name_arms(
     """The name of each arm beside its mark, on the side where there is room."""
     left, right = axes.get_xlim()
     for one, optimal in zip(shown, best, strict=True):
-        x = math.nan if one.cost is None else one.cost.point
-        before = x > left + 0.6 * (right - left)
+        before = _point(one)[0] > left + 0.6 * (right - left)
         axes.annotate(
-            visible(_name(one), 60), (x, _height(one.rate)), (-8 if before else 8, 6), textcoords="offset points",
+            visible(_name(one), 60), _point(one), (-8 if before else 8, 6), textcoords="offset points",
             ha="right" if before else "left", **_type(optimal, paint), fontsize=10,
         )  # fmt: skip
 
