@@ -177,6 +177,28 @@ def test_lines_keep_their_blanks_and_tags(coder: TaggedModel) -> None:
     generator.forget()
 
 
+def test_a_line_is_scored_after_every_character_before_it(coder: TaggedModel) -> None:
+    """Prompts as tokens, with tags among them; what the scorer read is what stands in the end, blanks and all."""
+    prompts = ["def f(x):\n", "class A:\n", "def f(x):\n    if x:\n"] * 4
+    good = coder.tags["<|good|>"]
+    ids = [(good, *coder.language.tokenizer(prompt)["input_ids"]) for prompt in prompts]
+    scorer = Cruelty()
+    generator = BacktrackingGenerator(
+        TaggedGenerator(coder), scorer, Backtracking(0.5, unit="line", segments=4)
+    )
+    seen = 0
+    for prompt, each in zip(prompts, generator.write(ids, seed=0), strict=True):
+        spelled = coder.language.tokenizer.decode(list(each.tokens), skip_special_tokens=True)
+        assert spelled.strip() == each.text
+        read = {f"{s.prompt}{s.completion}" for s in scorer.seen}
+        lines = spelled.split("\n")
+        filled = [place for place, line in enumerate(lines) if line.strip()]
+        assert len(filled) == len(each.segments)
+        assert all(prompt + "\n".join(lines[: place + 1]).rstrip() in read for place in filled)
+        seen += "    " in spelled
+    assert seen > 6
+
+
 @pytest.mark.parametrize("stop", ["newline", "sentence", "eos"])
 def test_what_is_kept_spells_the_text(coder: TaggedModel, stop: Stop) -> None:
     generator = TaggedGenerator(coder, sampling=SamplingConfig(max_new_tokens=20, stop=stop))

@@ -63,6 +63,7 @@ class BacktrackedText:
     the limit, each segment without the blanks around it.
 
     ``drawn``: segments in all. ``complete``: False when the budget was spent before the text came to its end.
+    ``tokens``: the same text with its tags and all blanks, which count where it is code.
     """
 
     text: str | None
@@ -70,6 +71,7 @@ class BacktrackedText:
     scores: tuple[float, ...]
     drawn: int
     complete: bool
+    tokens: Ids = ()
 
 
 @dataclass(slots=True)
@@ -90,8 +92,8 @@ class _Work:
 class BacktrackingGenerator:
     """Writes with a tagged generator under a scorer; a ``GeneratorLike``, which gives "" where it abstains.
 
-    ``scorer``: gives each segment a number, by its snippet (what stands before it as the prompt), or by its readings
-    (:func:`watched_risk`). The same (prompt, seed, place in the list) gives the same text whatever the batch, as far as
+    ``scorer``: gives each segment a number, by its snippet (what stands before it as the prompt; of a line every
+    character, its own blanks too), or by its readings (:func:`watched_risk`). The same (prompt, seed, place in the list) gives the same text whatever the batch, as far as
     the scorer does.
     """
 
@@ -120,13 +122,12 @@ class BacktrackingGenerator:
         self.generator.forget()
         self.going_on.forget()
 
-    def write(self, prompts: Sequence[str], *, seed: int) -> list[BacktrackedText]:
+    def write(self, prompts: Sequence[str | Ids], *, seed: int) -> list[BacktrackedText]:
         """As :meth:`sample`, with the scores, what it took, and whether the text came to its end.
 
-        Raises ScoringError for a scorer that is broken; what it cannot score alone is written anew.
+        A prompt may be tokens already; the scorer is shown them as text, without tags. Raises ScoringError for a scorer that is broken; what it cannot score alone is written anew.
         """
-        encode = self.generator.sampler.read_prompt
-        works = [_Work(prompt, place, encode(prompt)) for place, prompt in enumerate(prompts)]
+        works = [self._begun(place, prompt) for place, prompt in enumerate(prompts)]
         turn = 0
         while open_ := [work for work in works if not work.done]:
             entropy = np.random.SeedSequence([seed, turn]).generate_state(1, np.uint64)[0]
@@ -136,6 +137,11 @@ class BacktrackingGenerator:
                 self._judge(work, text, score)
             turn += 1
         return [self._result(work) for work in works]
+
+    def _begun(self, place: int, prompt: str | Ids) -> _Work:
+        if isinstance(prompt, str):
+            return _Work(prompt, place, self.generator.sampler.read_prompt(prompt))
+        return _Work(speller(self.generator.tokenizer)(list(prompt)), place, prompt)
 
     def _drawn(self, works: Sequence[_Work], seed: int) -> list[TaggedText]:
         """The next segment of each."""
@@ -162,17 +168,18 @@ class BacktrackingGenerator:
         """A segment as it is read on: what was scored and nothing beyond it."""
         if text.kept is not None:
             return text.kept
-        whole = text.spell(list(text.tokens))
-        blanks = whole[: len(whole) - len(whole.lstrip())]
         ids = self.generator.tokenizer(
-            blanks + text.text, add_special_tokens=False, split_special_tokens=True
+            _blanks(text) + text.text, add_special_tokens=False, split_special_tokens=True
         )
         return tuple(ids["input_ids"])
 
-    def _context(self, work: _Work) -> str:
-        """The same as text without tags: what a classifier reads as the prompt."""
+    def _snippet(self, work: _Work, drawn: TaggedText) -> Snippet:
+        """A segment after all before it, without tags: what a classifier reads. A line's blanks mean something."""
         written = self._spelled(work)
-        return work.prompt if not written.strip() else (work.prompt.rstrip() + written).strip()
+        if self.settings.unit == "line":
+            return Snippet(work.prompt + written + _blanks(drawn), drawn.text)
+        before = work.prompt if not written.strip() else (work.prompt.rstrip() + written).strip()
+        return Snippet(before, drawn.text)
 
     def _spelled(self, work: _Work) -> str:
         spell = work.segments[0].spell if work.segments else speller(self.generator.tokenizer)
@@ -186,7 +193,7 @@ class BacktrackingGenerator:
         if not filled:
             return out
         if self._probing is not None:
-            snippets = [Snippet(self._context(works[i]), drawn[i].text) for i in filled]
+            snippets = [self._snippet(works[i], drawn[i]) for i in filled]
             out[filled] = self._probing.scores(snippets)
         elif not isinstance(self.scorer, ScorerLike):
             found = np.array([self.scorer(drawn[i]) for i in filled], dtype=np.float64)
@@ -214,9 +221,16 @@ class BacktrackingGenerator:
         if not work.complete and (self.settings.abstain or not work.segments):
             return BacktrackedText(None, (), (), work.drawn, False)
         segments = tuple(text.text for text in work.segments)
+        tokens = self._tokens(work)[len(work.read) :]
         return BacktrackedText(
-            self._spelled(work).strip(), segments, tuple(work.scores), work.drawn, work.complete
+            self._spelled(work).strip(), segments, tuple(work.scores), work.drawn, work.complete, tokens
         )
+
+
+def _blanks(drawn: TaggedText) -> str:
+    """What a segment begins with."""
+    whole = drawn.spell(list(drawn.tokens))
+    return whole[: len(whole) - len(whole.lstrip())]
 
 
 def watched_risk(bad: Sequence[str]) -> TextScore:

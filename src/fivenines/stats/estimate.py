@@ -65,7 +65,7 @@ class Estimate:
                     "No sample shows a rate of zero.",
                 )
             )
-        return max(0.0, math.floor(-10.0 * math.log10(self.high)) / 10.0)
+        return math.floor(-10.0 * math.log10(min(1.0, self.high))) / 10.0
 
     def contains(self, value: float) -> bool:
         """Whether a known true value lies in the interval, ends included."""

@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,9 +16,17 @@ from fivenines.conditional.tagging.scorers import Scores, settings_version
 from fivenines.conditional.tagging.spans import SpannedText
 from fivenines.errors import ConfigError, sentence
 
-__all__ = ["StyleScorer"]
+__all__ = ["StyleScorer", "Violation"]
 
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n|$)")
+
+
+class Violation(NamedTuple):
+    """``line`` from 1, ``column`` from 0, ``code`` of pycodestyle, such as E501."""
+
+    line: int
+    column: int
+    code: str
 
 
 @dataclass(frozen=True)
@@ -53,28 +61,35 @@ class StyleScorer:
         """Violations; NaN in a text that is no Python."""
         return [self._score(text) for text in texts]
 
+    def violations(self, text: str) -> list[Violation] | None:
+        """All that are found in a text, as the checker tells them; None for what is no Python."""
+        return _violations(_lines(text), self.ignore, self.select, self.max_line_length)
+
     def _score(self, text: SpannedText) -> Scores:
-        lines = _LINE.findall(text.text)[:-1]  # the last match is empty, at the end
-        violations = _violations(lines, self.ignore, self.select, self.max_line_length)
+        lines = _lines(text.text)
+        violations = self.violations(text.text)
         if violations is None:
             return np.full(len(text.spans), np.nan)
         starts = np.cumsum([0, *(len(line) for line in lines)]).tolist()
         scores = np.zeros(len(text.spans))
         firsts = [start for start, _ in text.spans]
-        for line, offset in violations:
-            row = min(line, len(lines)) - 1
+        for found in violations:
+            row = min(found.line, len(lines)) - 1
             # the place itself where the segment is a sentence; a line's first segment begins where the line does
-            place = min(starts[row] + max(0, offset), max(starts[row], starts[row + 1] - 1))
+            place = min(starts[row] + max(0, found.column), max(starts[row], starts[row + 1] - 1))
             before = bisect_right(firsts, place) - 1
             if len(firsts):
                 scores[max(0, before)] += 1
         return scores
 
 
+def _lines(text: str) -> list[str]:
+    return _LINE.findall(text)[:-1]  # the last match is empty, at the end
+
+
 def _violations(
     lines: Sequence[str], ignore: tuple[str, ...], select: tuple[str, ...], longest: int
-) -> list[tuple[int, int]] | None:
-    """(line from 1, column from 0) of each; None for what is no Python."""
+) -> list[Violation] | None:
     style, report = _checker(ignore, select, longest)
     report.found = []
     plain = [line.rstrip("\r\n") + "\n" if line[-1:] in ("\r", "\n") else line for line in lines]
@@ -82,9 +97,9 @@ def _violations(
         _library().Checker(lines=plain, options=style.options, report=report).check_all()
     except Exception:  # whatever a strange file makes of a checker that is not ours
         return None
-    if any(code.startswith("E9") for _, _, code in report.found):
+    if any(each.code.startswith("E9") for each in report.found):
         return None
-    return [(line, column) for line, column, _ in report.found]
+    return list(report.found)
 
 
 @lru_cache(maxsize=8)
@@ -92,12 +107,12 @@ def _checker(ignore: tuple[str, ...], select: tuple[str, ...], longest: int) -> 
     library = _library()
 
     class Found(library.BaseReport):  # type: ignore[misc, name-defined]  # a class of an extra
-        found: list[tuple[int, int, str]]
+        found: list[Violation]
 
         def error(self, line_number: int, offset: int, text: str, check: Any) -> Any:
             code = super().error(line_number, offset, text, check)
             if code or text[:2] == "E9":  # that it is no Python counts, whatever is ignored
-                self.found.append((line_number, offset, text[:4]))
+                self.found.append(Violation(line_number, offset, text[:4]))
             return code
 
     style = library.StyleGuide(

@@ -1,0 +1,299 @@
+"""Python style: tags on the standard library's own source, marked by pycodestyle, under several controls.
+
+    python recipes/pep8.py --seeds 1 --out docs/results
+
+Small models of each objective read as many steps of the same code. Besides, two arms learn from text of their own: half
+of their steps are on the library, then they write, the rule marks it, and they go on with both. All go on with code of
+held-out files; what they write is judged line by line. Likelihood is of held-out files, charged for text alone.
+
+Each arm is a run folder: a killed run goes on where it was. ``--train`` trains and measures nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+
+import torch
+from pep8_measured import Measured, Sums, fold
+from python_code import Coder, Places, library, marked, own_texts, windows
+from tag_arms import Model, Study, keep, parser, step_name, unknown_arms
+
+from fivenines.conditional.decoding import TaggedGenerator
+from fivenines.conditional.marks import MarkedText
+from fivenines.conditional.measuring.results import Arm as Row
+from fivenines.conditional.measuring.results import Unit
+from fivenines.conditional.model import TaggedModel
+from fivenines.conditional.objectives import (
+    AdvantageWeighted,
+    Conditional,
+    Filtering,
+    Likelihood,
+    Objective,
+    RewardWeighted,
+    TokenMasked,
+    Unlikelihood,
+)
+from fivenines.conditional.policy import TagPolicy
+from fivenines.conditional.schemes import Banded, Scheme
+from fivenines.conditional.training import Arm, fit_tagged
+from fivenines.files import atomic_file, read_jsonl, write_jsonl_atomic
+from fivenines.models.language_model import LanguageModel, LanguageModelConfig, SamplingConfig
+from fivenines.models.training_config import TrainingConfig
+from fivenines.report.words import interval_text, point_text
+from fivenines.store import RunFolder, Step, TaskLock
+
+SHAPE = LanguageModelConfig(
+    architecture="llama", layers=3, width=192, heads=6, context=256, tokenizer="lines", vocabulary=2048
+)
+SAMPLING = SamplingConfig(temperature=0.7, top_p=0.9, stop="eos", max_new_tokens=120, batch_size=256)
+SCHEME = Scheme((Banded("pycodestyle", (0.5,), drop=0.0),))
+HELD_OUT = 40  # files
+LATER = 0.4  # of the rate, where a model goes on with text of its own
+OWN_ROOM = 240  # tokens of such a text
+OBJECTIVES: dict[str, Objective] = {
+    "likelihood": Likelihood(),
+    "conditional": Conditional(),
+    "filtering": Filtering(0.0, by="max"),
+    "unlikelihood": Unlikelihood(0.5),
+    "reward-weighted": RewardWeighted(),
+    "advantage-weighted": AdvantageWeighted(),
+    "masked tokens": TokenMasked(0.5),
+}
+TUNED: dict[str, Objective] = {  # after half the budget of plain likelihood
+    "tuned: conditional": Conditional(),
+    "tuned: filtering": Filtering(0.0, by="max"),
+    "tuned: unlikelihood": Unlikelihood(0.5),
+}
+OWN: dict[str, Objective] = {  # the second half of the budget on text of its own as well
+    "conditional, own text": Conditional(),
+    "filtering, own text": Filtering(0.0, by="max"),
+}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    steps: int = 1_200
+    batch: int = 4
+    rate: float = 2.5e-3
+    own: int = 1_536  # texts of its own, a round
+    rounds: int = 2
+    prompts: int = 640
+    attacks: int = 2  # trials of the red team; 0: none
+    threads: int = 1
+
+
+# -- training
+
+
+def corpus(runs: RunFolder) -> tuple[list[MarkedText], list[MarkedText]]:
+    """The files of the library, marked: those to learn from and those held out."""
+    texts = library()
+    random.Random(0).shuffle(texts)
+    step = runs.step(
+        "files", {"files": [name for name, _ in texts], "characters": sum(len(t) for _, t in texts)}
+    )
+    if not step.is_done():
+        with step:
+            rows = (marked(*each).to_row() for each in texts)
+            step.write_metrics({"files": write_jsonl_atomic(step.path / "marked.jsonl", rows)})
+    files = [MarkedText.from_row(row) for _, row in read_jsonl(step.path / "marked.jsonl")]
+    files = [file for file in files if file.marks[0].spans]
+    return files[HELD_OUT:], files[:HELD_OUT]
+
+
+def training(sizes: Sizes, steps: int, seed: int, rate: float) -> TrainingConfig:
+    return TrainingConfig(
+        max_steps=steps,
+        batch_size=sizes.batch,
+        learning_rate=rate,
+        decay="cosine",
+        optimizer="muon",
+        precision="bfloat16",
+        threads=sizes.threads,
+        seed=seed,
+    )
+
+
+@dataclass(frozen=True)
+class Arms:
+    """All arms on the same files."""
+
+    runs: RunFolder
+    files: Sequence[MarkedText]
+    sizes: Sizes
+
+    @cached_property
+    def texts(self) -> list[MarkedText]:
+        return [window for file in self.files for window in windows(file)]
+
+    def study(self, steps: int) -> Study:
+        """Arms that read the library alone."""
+        facts = {"windows": len(self.texts), "characters": sum(len(text.text) for text in self.texts)}
+        plan = training(self.sizes, steps, 0, self.sizes.rate)
+        return Study(self.runs, self.texts, facts, SHAPE, SAMPLING, SCHEME, plan, OBJECTIVES, TUNED)
+
+    @cached_property
+    def whole(self) -> Study:
+        return self.study(self.sizes.steps)
+
+    @cached_property
+    def first(self) -> Study:
+        """What the arms that learn from their own text begin with: kept apart, since their steps are half as many."""
+        return replace(self.study(self.sizes.steps // 2), runs=RunFolder(self.runs.path / "first"))
+
+    def trained(self, name: str, seed: int) -> Model:
+        """The model of an arm: trained, or read where it was."""
+        if name not in OWN:
+            return self.whole.trained(name, seed)
+        for number in range(self.sizes.rounds):
+            self._round(name, seed, number)
+        return self._load(name, self.step(name, seed))
+
+    def step(self, name: str, seed: int) -> Step:
+        """Where an arm lies in the end."""
+        return self._own(name, seed, self.sizes.rounds - 1) if name in OWN else self.whole.step(name, seed)
+
+    def seconds(self, name: str, seed: int) -> float:
+        """Seconds of training, with those of writing the text of one's own."""
+        if name not in OWN:
+            return self.whole.seconds(name, seed)
+        rounds = [self._own(name, seed, number) for number in range(self.sizes.rounds)]
+        return self.first.seconds(_base(name), seed) + sum(
+            float(step.metrics()["seconds"]) for step in rounds
+        )
+
+    def _own(self, name: str, seed: int, number: int) -> Step:
+        before = self._own(name, seed, number - 1) if number else self.first.step(_base(name), seed)
+        sizes = {key: getattr(self.sizes, key) for key in ("steps", "batch", "rate", "own", "rounds")}
+        return self.runs.step(step_name(name, seed, number), {"before": before, "sizes": sizes})
+
+    def _load(self, name: str, step: Step) -> Model:
+        kind = TaggedModel if OWN[name].with_tags else LanguageModel
+        return kind.load(step.path / "model", SAMPLING)
+
+    def _round(self, name: str, seed: int, number: int) -> None:
+        """Write, mark, and go on with what was written so far and as much of the library."""
+        step = self._own(name, seed, number)
+        if step.is_done():
+            return
+        before = self._own(name, seed, number - 1) if number else None
+        model = self.first.trained(_base(name), seed) if before is None else self._load(name, before)
+        with step:
+            own = step.path / "own.jsonl"
+            if not own.is_file():
+                pool = [] if before is None else _texts(before)
+                write_jsonl_atomic(
+                    own, (text.to_row() for text in [*self._written(model, seed, number), *pool])
+                )
+            mixed, rng = _texts(step), random.Random(seed)
+            count = len(mixed)
+            mixed += rng.sample(self.texts, min((number + 1) * self.sizes.own, len(self.texts)))
+            rng.shuffle(mixed)
+            steps = self.sizes.steps // 2 // self.sizes.rounds
+            arm = Arm(OWN[name], training(self.sizes, steps, seed, LATER * self.sizes.rate), SHAPE.context)
+            fitted = fit_tagged(model, mixed, arm, folder=step.path / "model", progress=True)
+            model.save(step.path / "model")
+            step.write_metrics({"seconds": fitted.result.seconds, "texts": count})
+
+    def _written(self, model: Model, seed: int, number: int) -> list[MarkedText]:
+        """What a model makes of places in the files that it learns from: freely, and where it has tags half of it under
+        the good one; by the filter's arm what breaks no rule.
+        """
+        asked = [prompt for _, prompt in Places(self.files).prompts(self.sizes.own, 1_000 * seed + number)]
+        ways: list[TaggedGenerator | LanguageModel] = [model] if isinstance(model, LanguageModel) else [
+            TaggedGenerator(model, TagPolicy()), TaggedGenerator(model)
+        ]  # fmt: skip
+        found: list[MarkedText] = []
+        for place, way in enumerate(ways):
+            part = asked[place :: len(ways)]
+            pairs = zip(part, Coder(way).sample(part, seed=1_000 * seed + number), strict=True)
+            found += own_texts(way.tokenizer, pairs, OWN_ROOM)
+        if isinstance(model, LanguageModel):
+            found = [text for text in found if max(score or 0.0 for score in text.marks[0].scores) == 0.0]
+        return found
+
+
+def _base(name: str) -> str:
+    """What an arm of its own text begins as."""
+    return "conditional" if OWN[name].with_tags else "likelihood"
+
+
+def _texts(step: Step) -> list[MarkedText]:
+    return [MarkedText.from_row(row) for _, row in read_jsonl(step.path / "own.jsonl")]
+
+
+HEAD = """# Tags on Python style
+
+`python recipes/pep8.py --out docs/results`
+
+Failures are lines that break a rule of pycodestyle (E and W, without W503 and W504), of the lines that are not blank
+and that could be judged, after places in held-out files; intervals by file. Nats over plain: of held-out files by the
+model as it is, a tagged one given its good tags, whatever the control. Under attack: lines after the prompts of the
+last round, drawn anew."""
+FACTS: dict[str, Unit] = {
+    "per 1,000 characters": "number",
+    "compile": "share",
+    "lines not judged": "share",
+    "characters a line": "number",
+    "texts without a line": "share",
+    "processor seconds": "number",
+    "AUROC": "number",
+    "nats over plain, own tags": "number",
+}
+RICHEST = "conditional, own text"
+
+
+def fewer(rows: Sequence[Row]) -> str:
+    """How many times fewer than plain likelihood of the same seeds, by line and by character."""
+    counted: dict[tuple[str, str], dict[int, Sums]] = {}
+    for row in rows:
+        counted.setdefault((row.objective, row.control), {})[row.seed] = json.loads(str(row.facts["by file"]))
+    plain = counted.get(("likelihood", "none"), {})
+    lines = [
+        "| objective | control | seeds | times fewer a line | interval | times fewer a character | interval |"
+    ]
+    lines.append("|---|---|---|---|---|---|---|")
+    for (objective, control), own in counted.items():
+        seeds = sorted(set(own) & set(plain))
+        cells = [objective, control, str(len(seeds))]
+        for by in (1, 2):
+            found = fold([plain[s] for s in seeds], [own[s] for s in seeds], by=by) if seeds else None
+            cells += [point_text(found, as_share=False), interval_text(found, as_share=False)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    sizes = Sizes()
+    options = parser(__doc__, "runs/pep8", [*OBJECTIVES, *TUNED, *OWN], sizes)
+    options.add_argument("--train", action="store_true", help="train and measure nothing")
+    arguments = options.parse_args()
+    unknown_arms(arguments.arms, [*OBJECTIVES, *TUNED, *OWN])
+    sizes = Sizes(**{name: getattr(arguments, name) for name in vars(sizes)})
+    torch.set_num_threads(sizes.threads)
+    runs = RunFolder(arguments.runs)
+    files, held_out = corpus(runs)
+    arms = Arms(runs, files, sizes)
+    measured = Measured(arms, held_out, SAMPLING, RICHEST, asdict(sizes))
+    for seed in arguments.seeds:
+        for name in arguments.arms:
+            with TaskLock(runs.path / step_name(name, seed, "arm")):
+                arms.trained(name, seed)
+                if arguments.train:
+                    continue
+                rows = []
+                for row in measured.rows(name, seed):
+                    rows.append(row)
+                    print(f"{name}, seed {seed}, {row.control}: {row.rate}".split("\n")[0], flush=True)
+            if arguments.out is not None:
+                every = keep(arguments.out, "python-style", HEAD, rows, asdict(sizes), FACTS)
+                with atomic_file(arguments.out / "python-style-fewer.md") as handle:
+                    handle.write("# How many times fewer than plain likelihood\n\n" + fewer(every))
+
+
+if __name__ == "__main__":
+    main()
