@@ -60,8 +60,10 @@ def main() -> None:
         model = _model(options.model, documents, work / "model")
         if "speed" in options.parts:
             found["speed"] = speed(model, documents, options)
+            print(json.dumps(found["speed"]), file=sys.stderr, flush=True)
         if "scale" in options.parts:
             found["scale"] = scale(model, documents, options, work)
+            print(json.dumps(found["scale"]), file=sys.stderr, flush=True)
         if "memory" in options.parts:
             found["memory"] = memory(model, documents, options, work)
     text = _as_markdown(found)
@@ -159,7 +161,7 @@ def scale(model: Path, documents: Sequence[str], options: argparse.Namespace, wo
     corpus = _corpus(work / "scale.jsonl", documents, options.scale_megabytes)
     seconds: dict[int, list[float]] = {1: [], 2: []}
     try:
-        for repetition in range(options.repetitions):
+        for repetition in range(options.scale_repetitions):
             for workers in (1, 2) if repetition % 2 else (2, 1):
                 out = work / f"scale-{repetition}-{workers}"
                 size = options.scale_megabytes / options.scale_shards
@@ -305,8 +307,9 @@ def _options() -> argparse.Namespace:
         "--batch-sizes", type=int, nargs="+", default=[32, 8, 128], help="the first is compared"
     )
     parser.add_argument("--scale-megabytes", type=float, default=1.0)
+    parser.add_argument("--scale-repetitions", type=int, default=3)
     parser.add_argument("--scale-shards", type=int, default=4)
-    parser.add_argument("--memory-megabytes", type=float, default=0.5, help="of the corpus at its smallest")
+    parser.add_argument("--memory-megabytes", type=float, default=0.25, help="of the corpus at its smallest")
     parser.add_argument("--out", type=Path, default=None)
     return parser.parse_args()
 

@@ -13,17 +13,8 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from python_code import (
-    Coder,
-    Judged,
-    LineRule,
-    Places,
-    Writer,
-    first_statement_breaks,
-    judge,
-    prompt_fits,
-    windows,
-)
+from python_code import RULE, WINDOW, Judged, Places, first_statement_breaks, judge, prompt_fits, windows
+from python_coder import ROOM, Coder, LineRule, Writer
 from tag_arms import Model, step_name
 
 from fivenines.conditional.backtracking import Backtracking, BacktrackingGenerator
@@ -48,6 +39,7 @@ __all__ = ["RED_TEAM", "Arms", "Measured", "fold"]
 
 RED_TEAM = RedTeamConfig(rounds=4, prompts=8, completions=16, trials=2)
 ANEW = Backtracking(0.5, unit="line", segments=12, tries=4, budget=48)
+LINE = 40  # tokens of such a line
 FEW = 30  # broken lines: below that no jackknife
 HELD_OUT_WINDOWS = 600
 Sums = dict[str, list[float]]  # of a file: lines that break, lines, characters
@@ -79,7 +71,10 @@ def controls(model: Model, sampling: SamplingConfig, most: bool) -> dict[str, Wr
     if most:
         found["guidance 2"] = tagged(guidance=Guidance(2.0, 0.95))
         found["lookahead"] = tagged(lookahead=Lookahead(relative=True))
-        found["lines anew by the rule"] = BacktrackingGenerator(tagged(), LineRule(), ANEW)
+        lines = replace(sampling, max_new_tokens=LINE)  # the room left is for the lines before
+        found["lines anew by the rule"] = BacktrackingGenerator(
+            TaggedGenerator(model, sampling=lines), LineRule(), ANEW
+        )
     return found
 
 
@@ -110,10 +105,13 @@ def sums_of(files: Sequence[str], judged: Sequence[Judged]) -> Sums:
 
 
 def rate_of(names: Sequence[str], judged: Sequence[Judged], longest: int, unit: str) -> Estimate:
-    """Broken lines over lines, its interval by cluster; of few by a bound that holds at none, over texts."""
-    rows = np.array([(each.broken, each.lines) for each in judged], dtype=np.float64)
+    """Broken lines over lines, its interval by cluster. Of few, or all in one cluster, by a bound that holds at none
+    too, for texts as independent draws: that files differ it does not see.
+    """
+    rows = np.array([(each.broken, each.lines) for each in judged], dtype=np.float64).reshape(-1, 2)
     what = "failure rate"
-    if rows[:, 0].sum() >= FEW:
+    where = {name for name, each in zip(names, judged, strict=True) if each.broken}
+    if rows[:, 0].sum() >= FEW and len(where) > 1:
         found = jackknife(rows, ratio_of_sums, what=what, clusters=np.array(names), unit=unit)
         return replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
     broken, lines = rows.T / longest
@@ -132,7 +130,7 @@ def fold(base: Sequence[Sums], own: Sequence[Sums], *, by: int = 1) -> Estimate 
             for place, file in enumerate(files):
                 one = sums.get(file, [0.0, 0.0, 0.0])
                 rows[place, first : first + 2] += one[0], one[by]
-    if rows[:, 2].sum() < FEW:
+    if rows[:, 2].sum() < FEW or min((rows[:, 0] > 0.0).sum(), (rows[:, 2] > 0.0).sum()) < 2:
         return None
 
     def measure(total: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -165,7 +163,7 @@ def attacked(name: str, coder: Coder, places: Places, folder: Path, config: RedT
     target = Target(name, coder, RuleShare(), lambda each: judge(each.prompt, each.completion).broken > 0)
     starts = [text for _, text in places.prompts(60, 99_103)]
     run = red_team(attacker, target, starts, folder, config=config)
-    last = [each.prompt for each in run.of_round(config.rounds)]
+    last = [each.prompt for each in run.of_round(config.rounds)]  # by no means none: a fifth are fresh places
     asked = [prompt for prompt in last for _ in range(config.completions)]
     judged = [judge(*pair) for pair in zip(asked, coder.sample(asked, seed=99_104), strict=True)]
     return rate_of(asked, judged, coder.longest, "prompts")
@@ -208,6 +206,7 @@ class Measured:
                 "control": told(writer),
                 "red team": asdict(RED_TEAM) if under_attack else None,
                 "sizes": dict(self.sizes),
+                "rule": [RULE.version, WINDOW, ROOM, HELD_OUT_WINDOWS],
             }
             step = self.arms.runs.step(step_name("row", name, seed, control), inputs)
             if not step.is_done():
@@ -282,8 +281,8 @@ def foreseen(coder: Coder, texts: Sequence[str], written: Sequence[str]) -> dict
     broken = [first_statement_breaks(*pair) for pair in zip(texts, written, strict=True)]
     known = [place for place, each in enumerate(broken) if each is not None]
     failed = np.array([broken[place] for place in known], dtype=np.bool_)
-    if failed.all() or not failed.any():
+    if min(failed.sum(), (~failed).sum()) < 2:
         return {}
     tag = coder.foreseen([texts[place] for place in known])
-    found = detection(failed, tag, [texts[place] for place in known], false_alarms=(0.05,)).auroc
+    found = detection(failed, tag, [texts[place] for place in known]).auroc
     return {"AUROC": found.point, "AUROC low": found.low, "AUROC high": found.high}

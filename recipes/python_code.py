@@ -8,74 +8,63 @@ it, line by line, up to the last line at which Python's tokenizer can still read
 from __future__ import annotations
 
 import io
-import math
 import random
 import sysconfig
 import tokenize
 import warnings
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
-from copy import deepcopy
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
-from python_layout import Layout, encode_marked
-from transformers import PreTrainedTokenizerBase
+from python_layout import encode_marked
 
-from fivenines.conditional.backtracking import BacktrackingGenerator
-from fivenines.conditional.decoding import TaggedGenerator
 from fivenines.conditional.marks import MarkedText, Marks
-from fivenines.conditional.rendering import render
 from fivenines.conditional.tagging.spans import SpannedText, segments
 from fivenines.conditional.tagging.style import StyleScorer
-from fivenines.models.decoding import Ids
-from fivenines.models.language_model import LanguageModel
-from fivenines.models.tokenizing import speller
-from fivenines.records import Snippet
 
 __all__ = [
-    "Coder",
+    "RULE",
     "Judged",
-    "LineRule",
+    "Parted",
     "Places",
-    "Writer",
     "first_statement_breaks",
     "judge",
     "library",
     "marked",
-    "own_texts",
+    "parted",
+    "piece",
     "prompt_fits",
-    "readable",
+    "reading",
     "windows",
 ]
 
 RULE = StyleScorer()
-LEFT_OUT = frozenset(
-    [
-        "site-packages",
-        "test",
-        "tests",
-        "encodings",
-        "pydoc_data",
-        "lib2to3",
-        "idlelib",
-        "turtledemo",
-        "idle_test",
-    ]
-)  # tables, tests, and programs of one author
+# tables, tests, and programs of one author
+LEFT_OUT = {
+    "site-packages",
+    "test",
+    "tests",
+    "encodings",
+    "pydoc_data",
+    "lib2to3",
+    "idlelib",
+    "turtledemo",
+    "idle_test",
+}
 WINDOW, LONGEST, LEAST = 500, 6_000, 200  # characters of a training text, of a prompt at most and at least
-ROOM = 110  # tokens of a prompt that the model reads, tags among them
 
 
 def library() -> list[tuple[str, str]]:
     """The files of the standard library, by name, with line feeds alone."""
     root = Path(sysconfig.get_paths()["stdlib"])
-    files = [file for file in sorted(root.rglob("*.py")) if not LEFT_OUT & set(file.parts)]
-    texts = [(str(file.relative_to(root)), file.read_text("utf-8", errors="replace")) for file in files]
-    return [(name, text.replace("\r\n", "\n").replace("\f", "")) for name, text in texts if text.strip()]
+    files = [file.relative_to(root) for file in sorted(root.rglob("*.py"))]
+    files = [file for file in files if not LEFT_OUT & set(file.parts)]
+    texts = [(str(file), (root / file).read_text("utf-8", errors="replace")) for file in files]
+    return [(name, text.replace("\f", "")) for name, text in texts if text.strip()]
 
 
 def marked(name: str, text: str) -> MarkedText:
@@ -97,18 +86,16 @@ def windows(file: MarkedText) -> Iterator[MarkedText]:
         while last + 1 < len(spans) and spans[last + 1][1] - spans[first][0] <= WINDOW:
             last += 1
         if spans[last][1] - spans[first][0] <= 2 * WINDOW:
-            yield _piece(whole, first, last + 1)
+            yield piece(whole, first, last + 1)
         first = last + 1
 
 
-def _piece(whole: MarkedText, first: int, last: int) -> MarkedText:
-    """Statements ``first`` to ``last`` (exclusive), without the empty lines before them, with the end of the line."""
+def piece(whole: MarkedText, first: int, last: int) -> MarkedText:
+    """Statements ``first`` to ``last`` (exclusive), with the empty lines before them and the end of the line."""
     marks = whole.marks[0]
     start, stop = marks.spans[first][0], marks.spans[last - 1][1]
     stop += whole.text[stop : stop + 1] == "\n"
-    text = whole.text[start:stop]
-    start += len(text) - len(text.lstrip("\n"))
-    spans = tuple((max(0, begin - start), end - start) for begin, end in marks.spans[first:last])
+    spans = tuple((begin - start, end - start) for begin, end in marks.spans[first:last])
     own = replace(marks, spans=spans, scores=marks.scores[first:last])
     return MarkedText(whole.text[start:stop], f"{whole.id}#{first}", (own,))
 
@@ -124,7 +111,12 @@ class Places:
         for file in files:
             spans = file.marks[0].spans
             if len(spans) > 40:
-                top = [start for start, stop in spans if _top_level(file.text[start:stop])]
+                inside = _inside_strings(file.text)
+                top = [
+                    start
+                    for start, stop in spans
+                    if _top_level(file.text[start:stop]) and start not in inside
+                ]
                 self._files.append((file, [start for start, _ in spans[5:]], top))
 
     def prompts(self, n: int, seed: int) -> list[tuple[str, str]]:
@@ -141,9 +133,19 @@ class Places:
         return found
 
 
+def _inside_strings(text: str) -> set[int]:
+    """Where lines begin that go on with a string: of a docstring each line counts as a statement."""
+    starts = [0, *accumulate(len(line) for line in text.splitlines(keepends=True))]
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    strings = [token for token in tokens if token.type == tokenize.STRING]
+    return {starts[row] for token in strings for row in range(token.start[0], token.end[0])}
+
+
 def prompt_fits(text: str) -> bool:
     """Whether code can be gone on with and judged: whole lines from the top level on, not too long."""
-    return LEAST < len(text) <= LONGEST and text.endswith("\n") and _top_level(text) and readable(text)
+    return (
+        LEAST < len(text) <= LONGEST and text.endswith("\n") and _top_level(text) and reading(text) == "whole"
+    )
 
 
 def _top_level(statement: str) -> bool:
@@ -152,12 +154,23 @@ def _top_level(statement: str) -> bool:
     return bool(line) and not line[0].isspace() and not line.startswith(ends)
 
 
-def readable(text: str) -> bool:
-    """Whether Python's tokenizer comes to its end."""
+Reading = Literal["whole", "open", "broken"]
+
+
+def reading(text: str) -> Reading:
+    """What Python's tokenizer makes of lines: more of them may end what is open, nothing mends what is broken."""
+    depth = 0
     try:
-        return bool(list(tokenize.generate_tokens(io.StringIO(text).readline)))
-    except (tokenize.TokenError, SyntaxError):
-        return False
+        for token in tokenize.generate_tokens(io.StringIO(text).readline):
+            if token.type == tokenize.OP:
+                depth += (token.string in "([{") - (token.string in ")]}")
+            if depth < 0:
+                return "broken"
+    except tokenize.TokenError as error:
+        return "open" if "EOF in multi-line" in str(error) else "broken"
+    except SyntaxError:  # of which IndentationError is one
+        return "broken"
+    return "whole"
 
 
 # -- judging
@@ -167,7 +180,8 @@ def readable(text: str) -> bool:
 class Judged:
     """``lines``: those that are not blank, or that break a rule by being so; ``broken``: those that break one.
 
-    ``cut``: lines at the end that nobody judged; ``compiles``: all that was judged, with its prompt.
+    A line with which the text stops being Python breaks a rule (E9), and ends what can be judged. ``cut``: lines after
+    that, or of a statement still open at the end; ``compiles``: all that was judged, with its prompt.
     """
 
     lines: int
@@ -178,30 +192,50 @@ class Judged:
     codes: tuple[str, ...]
 
 
-def _beginning(prompt: str, written: str) -> list[str]:
-    """The lines that can be judged: up to the last at which all can be read, without blank ones at the end."""
+@dataclass(frozen=True, slots=True)
+class Parted:
+    """``whole``: the lines at which all can be read, without blank ones at the end; ``wrong``: those after them up to
+    the one that makes it no Python, if there is one; ``cut``: how many lines that are not blank come after that.
+    """
+
+    whole: list[str]
+    wrong: list[str]
+    cut: int
+
+
+def parted(prompt: str, written: str) -> Parted:
+    """Whole lines after a prompt of whole lines, by whether Python's tokenizer can read them."""
     lines = written.split("\n")[:-1]
-    while lines and not (lines[-1].strip() and readable(prompt + "\n".join(lines) + "\n")):
-        lines.pop()
-    return lines
+    kept, wrong = len(lines), 0
+    while kept and (state := reading(prompt + "\n".join(lines[:kept]) + "\n")) != "whole":
+        wrong = kept if state == "broken" else wrong  # in the end the first of them
+        kept -= 1
+    end = max(kept, wrong)
+    while kept and not lines[kept - 1].strip():
+        kept -= 1
+    return Parted(
+        lines[:kept], lines[kept:end] if wrong else [], sum(bool(line.strip()) for line in lines[end:])
+    )
 
 
 def judge(prompt: str, written: str) -> Judged:
     """``written``: whole lines after a prompt of whole lines."""
-    whole = sum(bool(line.strip()) for line in written.split("\n")[:-1])
-    lines = _beginning(prompt, written)
-    kept = sum(bool(line.strip()) for line in lines)
-    if not kept:
-        return Judged(0, 0, 0, whole, False, ())
-    text, head = prompt + "\n".join(lines) + "\n", prompt.count("\n")
-    told = RULE.violations(text)
-    if told is None:
-        return Judged(0, 0, 0, whole, False, ())
-    found = {(each.line, each.code) for each in told if each.line > head}
+    part, head = parted(prompt, written), prompt.count("\n")
+    told = RULE.violations(prompt + "".join(f"{line}\n" for line in part.whole))
+    if told is None:  # the checker gives up where the tokenizer does not: nothing is known to be good
+        part, told = Parted([], part.whole or part.wrong, part.cut), []
+    lines = part.whole
+    found = sorted({(each.line, each.code) for each in told if each.line > head})
     broken = {line for line, _ in found}
     judged = broken | {head + 1 + place for place, line in enumerate(lines) if line.strip()}
-    codes = tuple(code for _, code in found)
-    return Judged(len(judged), len(broken), len("\n".join(lines)), whole - kept, _compiles(text), codes)
+    codes = [code for _, code in found]
+    if part.wrong:
+        last = head + len(lines) + len(part.wrong)
+        broken, judged, codes = broken | {last}, judged | {last}, [*codes, "E9"]
+    cut = part.cut + max(0, sum(bool(line.strip()) for line in part.wrong) - 1)
+    characters = len("\n".join([*lines, *part.wrong[-1:]]))
+    compiles = bool(lines) and not part.wrong and _compiles(prompt + "\n".join(lines))
+    return Judged(len(judged), len(broken), characters, cut, compiles, tuple(codes))
 
 
 def _compiles(text: str) -> bool:
@@ -209,165 +243,16 @@ def _compiles(text: str) -> bool:
         warnings.simplefilter("ignore")
         try:
             compile(text, "written", "exec", dont_inherit=True)
-        except (SyntaxError, ValueError):
+        except (SyntaxError, ValueError, MemoryError, RecursionError):
             return False
     return True
 
 
 def first_statement_breaks(prompt: str, written: str) -> bool | None:
     """Whether the first statement after a prompt breaks a rule; None where nobody can tell."""
-    lines = _beginning(prompt, written)
-    if not lines:
-        return None
-    marks = marked("", prompt + "\n".join(lines) + "\n").marks[0]
-    score = next(
-        score for span, score in zip(marks.spans, marks.scores, strict=True) if span[0] >= len(prompt)
-    )
-    return None if score is None else score > 0.0
-
-
-# -- writing
-
-
-Writer = TaggedGenerator | BacktrackingGenerator | LanguageModel
-
-
-class Coder:
-    """A model that goes on with code: a ``GeneratorLike`` of code, whatever it is made of inside.
-
-    Where it has tags the prompt's statements bear those that the rule gives them.
-    """
-
-    def __init__(self, writer: Writer) -> None:
-        self.writer = writer
-        inner = writer.generator if isinstance(writer, BacktrackingGenerator) else writer
-        self.tokenizer: PreTrainedTokenizerBase = inner.tokenizer
-        # as trained: no statement goes without its tag
-        self.scheme = inner.model.scheme if isinstance(inner, TaggedGenerator) else None
-        self.read = lru_cache(maxsize=20_000)(self._read)
-
-    def sample(self, prompts: Sequence[str], *, seed: int) -> list[str]:
-        """Whole lines of code after each prompt."""
-        tokens, spell = [self.read(prompt).ids for prompt in prompts], speller(self.tokenizer)
-        if isinstance(self.writer, TaggedGenerator):
-            written = [each.tokens for each in self.writer.write(tokens, seed=seed, watch=False)]
-        elif isinstance(self.writer, BacktrackingGenerator):
-            written = [each.tokens for each in self.writer.write(tokens, seed=seed)]
-        else:
-            written = [each.tokens for each in self.writer.sampler.write(tokens, seed)]
-        texts = [spell(list(each)) for each in written]
-        return [
-            self.read(prompt).decoded(text[: text.rfind("\n") + 1])
-            for prompt, text in zip(prompts, texts, strict=True)
-        ]
-
-    @property
-    def longest(self) -> int:
-        """More lines than a text can have."""
-        inner = self.writer.generator if isinstance(self.writer, BacktrackingGenerator) else self.writer
-        lines = self.writer.settings.budget if isinstance(self.writer, BacktrackingGenerator) else 1
-        return 1 + lines * inner.sampling.max_new_tokens
-
-    def foreseen(self, prompts: Sequence[str]) -> NDArray[np.float64]:
-        """P(a bad tag) as what follows each prompt, shape (n,)."""
-        assert isinstance(self.writer, TaggedGenerator)
-        short = self.writer.with_sampling(max_new_tokens=1)
-        read = short.write([self.read(prompt).ids for prompt in prompts], seed=0)
-        bad = self.writer.model.scheme.bad
-        found = [
-            [each.readings[0, place] for place, tag in enumerate(each.tags) if tag in bad]
-            for each in read
-            if each.readings is not None
-        ]
-        total: NDArray[np.float64] = np.array(found, dtype=np.float64).sum(axis=1)
-        return total
-
-    def forget(self) -> None:
-        """As ``TaggedGenerator.forget``."""
-        self.writer.forget()
-
-    def _read(self, prompt: str) -> Shown:
-        """The last statements that fit."""
-        layout = Layout()
-        layout.encode(prompt)
-        piece = last_statements(self.tokenizer, encode_marked(marked("", prompt)), ROOM)
-        row = next(render(self.tokenizer, [piece], self.scheme))
-        return Shown(tuple(row.ids.tolist()), piece.text, layout)
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A prompt as the model reads it: tokens with tags, their text, and where all of it leaves the next line."""
-
-    ids: Ids
-    text: str
-    layout: Layout
-
-    def decoded(self, text: str) -> str:
-        """What was written after it, as code."""
-        return deepcopy(self.layout).decode(text)
-
-
-class LineRule:
-    """The rule as the scorer of a backtracking: 1 for a line with which something breaks, else 0.
-
-    What an open statement breaks is known at its end alone; till then its lines pass, and nobody counts them as good.
-    """
-
-    def __init__(self) -> None:
-        self.coder: Coder | None = None
-        self._prompts: dict[str, str] = {}  # by what the model is shown of them
-
-    def over(self, coder: Coder, prompts: Iterable[str]) -> None:
-        """Tell it the prompts to come: a rule reads them whole."""
-        self.coder, self._prompts = coder, {coder.read(prompt).text: prompt for prompt in prompts}
-
-    def scores(self, snippets: Sequence[Snippet]) -> NDArray[np.float64]:
-        return np.array([self._score(snippet) for snippet in snippets])
-
-    def _score(self, snippet: Snippet) -> float:
-        found = [shown for shown in self._prompts if snippet.prompt.startswith(shown)]
-        if not found or self.coder is None:
-            return math.nan
-        shown = max(found, key=len)
-        prompt = self._prompts[shown]
-        after = snippet.prompt[len(shown) :] + snippet.completion + "\n"
-        text = prompt + self.coder.read(prompt).decoded(after)
-        try:
-            list(tokenize.generate_tokens(io.StringIO(text).readline))
-        except tokenize.TokenError:  # a statement or a string is open
-            return 0.0
-        except SyntaxError:
-            return 1.0
-        told = RULE.violations(text)
-        return 1.0 if told is None else float(any(each.line > prompt.count("\n") for each in told))
-
-
-def last_statements(tokenizer: PreTrainedTokenizerBase, whole: MarkedText, room: int) -> MarkedText:
-    """The last statements of an encoded text that fit into ``room`` tokens, a tag for each among them."""
-    spans = whole.marks[0].spans
-    sizes = _sizes(tokenizer, whole)
-    first, size = len(spans) - 1, sizes[-1]
-    while first and size + sizes[first - 1] <= room:
-        first -= 1
-        size += sizes[first]
-    return _piece(whole, first, len(spans))
-
-
-def _sizes(tokenizer: PreTrainedTokenizerBase, whole: MarkedText) -> list[int]:
-    pieces = [whole.text[start : stop + 1] for start, stop in whole.marks[0].spans]
-    return [1 + len(ids) for ids in tokenizer(pieces, split_special_tokens=True, verbose=False)["input_ids"]]
-
-
-# -- own text
-
-
-def own_texts(
-    tokenizer: PreTrainedTokenizerBase, pairs: Iterable[tuple[str, str]], room: int
-) -> Iterator[MarkedText]:
-    """What a model wrote, marked by the rule, as training texts: with the last statements of its prompt."""
-    for number, (prompt, written) in enumerate(pairs):
-        if lines := _beginning(prompt, written):
-            text = marked(f"own-{number}", prompt + "\n".join(lines) + "\n")
-            if None not in text.marks[0].scores:
-                yield last_statements(tokenizer, encode_marked(text), room)
+    part = parted(prompt, written)
+    if not part.whole:
+        return True if part.wrong else None
+    marks = marked("", prompt + "\n".join(part.whole) + "\n").marks[0]
+    after = [score for span, score in zip(marks.spans, marks.scores, strict=True) if span[0] >= len(prompt)]
+    return None if after[0] is None else after[0] > 0.0

@@ -212,6 +212,10 @@ def test_nines_are_rounded_down(high: float) -> None:
     assert 10 ** -(nines + 0.1) <= high * (1 + 1e-9)
 
 
+def test_where_nothing_bounds_a_rate_there_are_no_nines() -> None:
+    assert Estimate(math.nan, 0.0, math.inf, 0.95, 0, "x").nines == 0.0
+
+
 def test_every_estimate_carries_what_it_rests_on() -> None:
     assert "the labels are right" in failure_rate_exact(3, 10).assumptions
     named = failure_rate_exact(3, 10).named("unfiltered failure rate", "one more")

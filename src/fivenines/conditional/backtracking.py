@@ -93,8 +93,8 @@ class BacktrackingGenerator:
     """Writes with a tagged generator under a scorer; a ``GeneratorLike``, which gives "" where it abstains.
 
     ``scorer``: gives each segment a number, by its snippet (what stands before it as the prompt; of a line every
-    character, its own blanks too), or by its readings (:func:`watched_risk`). The same (prompt, seed, place in the list) gives the same text whatever the batch, as far as
-    the scorer does.
+    character, its own blanks too), or by its readings (:func:`watched_risk`). The same (prompt, seed, place in the
+    list) gives the same text whatever the batch, as far as the scorer does.
     """
 
     def __init__(
@@ -125,7 +125,8 @@ class BacktrackingGenerator:
     def write(self, prompts: Sequence[str | Ids], *, seed: int) -> list[BacktrackedText]:
         """As :meth:`sample`, with the scores, what it took, and whether the text came to its end.
 
-        A prompt may be tokens already; the scorer is shown them as text, without tags. Raises ScoringError for a scorer that is broken; what it cannot score alone is written anew.
+        A prompt may be tokens already; the scorer is shown them as text, without tags. Raises ScoringError for a scorer
+        that is broken; what it cannot score alone is written anew.
         """
         works = [self._begun(place, prompt) for place, prompt in enumerate(prompts)]
         turn = 0
@@ -176,8 +177,9 @@ class BacktrackingGenerator:
     def _snippet(self, work: _Work, drawn: TaggedText) -> Snippet:
         """A segment after all before it, without tags: what a classifier reads. A line's blanks mean something."""
         written = self._spelled(work)
-        if self.settings.unit == "line":
-            return Snippet(work.prompt + written + _blanks(drawn), drawn.text)
+        if self.settings.unit == "line":  # blanks at its end, too, are read on
+            line = drawn.spell(list(self._read_on(drawn))).rstrip("\r\n").lstrip()
+            return Snippet(work.prompt + written + _blanks(drawn), line)
         before = work.prompt if not written.strip() else (work.prompt.rstrip() + written).strip()
         return Snippet(before, drawn.text)
 

@@ -68,9 +68,8 @@ class TaggedText:
             return self.tokens[:n]
         ended = n
         for m in range(n + 1, len(self.tokens) + 1):
-            added = self.spell(list(self.tokens[n:m])).strip(
-                " "
-            )  # nothing where tags stand before the end of the line
+            # nothing where tags or blanks stand before the end of the line
+            added = self.spell(list(self.tokens[n:m])).strip(" \t\f\v")
             if added in _LINE_ENDS:
                 ended = m
             if added not in ("", "\r"):  # "\n" may follow "\r"

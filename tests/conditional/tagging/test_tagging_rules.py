@@ -117,6 +117,15 @@ def test_style_counts_what_pycodestyle_finds_in_each_line() -> None:
     assert found["        and x):"] == 1  # E129; W503 is left out
     assert found["        return  a"] == 1  # E271
     assert found["    return os"] == 1  # W391 stands on an empty line after it
+    told = StyleScorer().violations(CODE)
+    assert told is not None
+    lines = CODE.split("\n")
+    assert [(each.line, each.code) for each in told if lines[each.line - 1] == "def f( a ):"] == [
+        (2, "E302"), (2, "E201"), (2, "E202")
+    ]  # fmt: skip
+    assert StyleScorer().violations("x = (") is None
+    hidden = "if x == None:  # NoQA\n    y = 1  # " + "a" * 80 + " # nopep8\n"
+    assert [each.code for each in StyleScorer().violations(hidden) or []] == ["E711", "E501"]
     assert scores(StyleScorer(ignore=()), CODE, "lines")[4] == 2
     assert scores(StyleScorer(select=("E4",)), CODE, "lines") == [1, 0, 0, 0, 0, 0, 0]
 

@@ -19,6 +19,9 @@ from fivenines.errors import ConfigError, sentence
 __all__ = ["StyleScorer", "Violation"]
 
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n|$)")
+_HIDING = re.compile(
+    r"# no(?:qa|pep8)\b", re.IGNORECASE
+)  # what the checker itself heeds, and has no option against
 
 
 class Violation(NamedTuple):
@@ -36,7 +39,8 @@ class StyleScorer:
     Codes that begin with one of ``ignore`` do not count; W503 and W504 contradict each other. With ``select`` only
     codes that begin with one of these count. What it says of an empty line, which is no segment, counts for the
     segment before it. A text that cannot be read as Python is left unscored whole: where the tokenizer gives up,
-    the checker sees nothing more, which is not to say that nothing is there. Configuration files are not read.
+    the checker sees nothing more, which is not to say that nothing is there. Configuration files are not read, and no
+    comment (noqa) hides a line.
     """
 
     name: str = "pycodestyle"
@@ -50,7 +54,7 @@ class StyleScorer:
         object.__setattr__(self, "select", tuple(self.select))
         if self.max_line_length < 1:
             raise ConfigError(sentence("max_line_length", "must be at least 1", self.max_line_length))
-        settings = {**asdict(self), "pycodestyle": _library().__version__}
+        settings = {**asdict(self), "noqa": "not heeded", "pycodestyle": _library().__version__}
         object.__setattr__(self, "version", settings_version("pycodestyle", settings))
 
     def describe(self) -> dict[str, Any]:
@@ -93,6 +97,7 @@ def _violations(
     style, report = _checker(ignore, select, longest)
     report.found = []
     plain = [line.rstrip("\r\n") + "\n" if line[-1:] in ("\r", "\n") else line for line in lines]
+    plain = [_HIDING.sub(lambda found: "# " + "x" * (len(found[0]) - 2), line) for line in plain]
     try:
         _library().Checker(lines=plain, options=style.options, report=report).check_all()
     except Exception:  # whatever a strange file makes of a checker that is not ours
