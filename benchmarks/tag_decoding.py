@@ -16,8 +16,8 @@ with its memory of prompts emptied first:
   boost       as watch, with a bias so high that watching cannot share the sampler's softmax (no claim)
 A repetition gives each arm the time per token drawn, over that of plain beside it; the median over repetitions counts,
 with its quartiles. Arms of which nothing is claimed take part in every fifth alone, and the large size has a quarter
-of the repetitions and of the prompts. Temperature 1, all tokens in; texts end at their length. For the samples the bad tag's row of the
-output is set so that it comes all the time where nobody bans it.
+of the repetitions and of the prompts. Temperature 1, all tokens in; texts end at their length. For the samples the bad
+tag's row of the output is set so that it comes all the time where nobody bans it.
 """
 
 from __future__ import annotations

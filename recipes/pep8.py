@@ -111,7 +111,7 @@ def corpus(runs: RunFolder) -> tuple[list[MarkedText], list[MarkedText]]:
         "files", {"files": content_id("library", *(part for each in texts for part in each)), **MADE}
     )
     if not step.is_done():
-        with step:
+        with TaskLock(runs.path / "locks" / "files"), step:
             rows = (marked(*each).to_row() for each in texts)
             step.write_metrics({"files": write_jsonl_atomic(step.path / "marked.jsonl", rows)})
     files = [MarkedText.from_row(row) for _, row in read_jsonl(step.path / "marked.jsonl")]

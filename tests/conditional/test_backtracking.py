@@ -188,7 +188,7 @@ def test_a_line_is_scored_after_every_character_before_it(coder: TaggedModel) ->
     )
     seen = 0
     for prompt, each in zip(prompts, generator.write(ids, seed=0), strict=True):
-        spelled = coder.language.tokenizer.decode(list(each.tokens), skip_special_tokens=True)
+        spelled = str(coder.language.tokenizer.decode(list(each.tokens), skip_special_tokens=True))
         assert spelled.strip() == each.text
         read = {f"{s.prompt}{s.completion}" for s in scorer.seen}
         lines = spelled.split("\n")
