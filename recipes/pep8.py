@@ -3,7 +3,7 @@
     python recipes/pep8.py --seeds 1 --out docs/results
 
 Small models of each objective read as many steps of the same code. Besides, two arms learn from text of their own:
-three quarters of their steps are on the library, then they write, the rule marks it, and they go on with both, twice.
+most of their steps are on the library, then they write, the rule marks it, and they go on with both, three times.
 All go on with code of held-out files; what they write is judged line by line. Likelihood is of held-out files, charged
 for text alone.
 
@@ -15,23 +15,19 @@ from __future__ import annotations
 
 import json
 import random
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property
-from typing import Literal
+from dataclasses import asdict, dataclass
 
 import torch
 from pep8_measured import Measured, Sums, fold
 from python_code import RULE, WINDOW, Places, library, marked, windows
 from python_coder import ROOM, Coder, own_texts
-from tag_arms import Model, Study, keep, parser, step_name, unknown_arms
+from tag_arms import Model, OwnText, Study, keep, parser, unknown_arms
 
 from fivenines.conditional.decoding import TaggedGenerator
 from fivenines.conditional.marks import MarkedText
 from fivenines.conditional.measuring.results import Arm as Row
 from fivenines.conditional.measuring.results import Unit
-from fivenines.conditional.model import TaggedModel
 from fivenines.conditional.objectives import (
     AdvantageWeighted,
     Conditional,
@@ -44,13 +40,12 @@ from fivenines.conditional.objectives import (
 )
 from fivenines.conditional.policy import TagPolicy
 from fivenines.conditional.schemes import Banded, Scheme
-from fivenines.conditional.training import Arm, fit_tagged
-from fivenines.files import atomic_file, read_json, read_jsonl, write_jsonl_atomic
+from fivenines.files import atomic_file, read_jsonl, write_jsonl_atomic
 from fivenines.models.language_model import LanguageModel, LanguageModelConfig, SamplingConfig
 from fivenines.models.training_config import TrainingConfig
 from fivenines.records import content_id
 from fivenines.report.words import interval_text, point_text
-from fivenines.store import RunFolder, Step, TaskLock
+from fivenines.store import RunFolder, TaskLock
 
 SHAPE = LanguageModelConfig(
     architecture="llama", layers=3, width=192, heads=6, context=256, tokenizer="lines", vocabulary=2048
@@ -58,17 +53,12 @@ SHAPE = LanguageModelConfig(
 SAMPLING = SamplingConfig(temperature=0.7, top_p=0.9, stop="eos", max_new_tokens=120, batch_size=256)
 SCHEME = Scheme((Banded("pycodestyle", (0.5,), drop=0.0),))
 HELD_OUT = 40  # files
-ROUNDS = (
-    1 / 12,
-    1 / 6,
-)  # shares of the steps that come after a model has written, and after it has once more
-LIBRARY = 1.5  # texts of the library among these, for each that was asked for
+# shares of the steps that come after a model has written once, twice, three times
+ROUNDS = (1 / 8, 1 / 8, 1 / 8)
+LIBRARY = 0.5  # texts of the library among these, for each of its own
 OWN_ROOM = 240  # tokens of a text of one's own
-MADE = {
-    "rule": RULE.version,
-    "window": WINDOW,
-    "room": ROOM,
-}  # how texts are made: all is made anew where it changes
+# how texts are made: all is made anew where it changes
+MADE = {"rule": RULE.version, "window": WINDOW, "room": ROOM}
 OBJECTIVES: dict[str, Objective] = {
     "likelihood": Likelihood(),
     "conditional": Conditional(),
@@ -83,7 +73,7 @@ TUNED: dict[str, Objective] = {  # after half the budget of plain likelihood
     "tuned: filtering": Filtering(0.0, by="max"),
     "tuned: unlikelihood": Unlikelihood(0.5),
 }
-OWN: dict[str, Objective] = {  # the last quarter of the budget on text of its own as well
+OWN: dict[str, Objective] = {  # the last part of the budget on text of its own as well
     "conditional, own text": Conditional(),
     "filtering, own text": Filtering(0.0, by="max"),
 }
@@ -91,10 +81,10 @@ OWN: dict[str, Objective] = {  # the last quarter of the budget on text of its o
 
 @dataclass(frozen=True)
 class Sizes:
-    steps: int = 1_200
+    steps: int = 1_600
     batch: int = 4
     rate: float = 2.5e-3
-    own: int = 1_024  # texts of its own, a round
+    own: int = 768  # texts of its own, a round
     prompts: int = 640
     attacks: int = 2  # trials of the red team; 0: none
     threads: int = 1
@@ -119,121 +109,27 @@ def corpus(runs: RunFolder) -> tuple[list[MarkedText], list[MarkedText]]:
     return files[HELD_OUT:], files[:HELD_OUT]
 
 
-@dataclass(frozen=True)
-class Arms:
+def arms(runs: RunFolder, files: Sequence[MarkedText], sizes: Sizes) -> OwnText:
     """All arms on the same files."""
+    texts = [window for file in files for window in windows(file)]
+    training = TrainingConfig(
+        max_steps=sizes.steps,
+        batch_size=sizes.batch,
+        learning_rate=sizes.rate,
+        decay="cosine",
+        optimizer="muon",
+        precision="bfloat16",
+        threads=sizes.threads,
+    )
+    facts = {"windows": content_id("windows", *(text.text for text in texts)), **MADE}
+    study = Study(runs, texts, facts, SHAPE, SAMPLING, SCHEME, training, OBJECTIVES, TUNED)
+    places = Places(files)
 
-    runs: RunFolder
-    files: Sequence[MarkedText]
-    sizes: Sizes
-
-    @cached_property
-    def texts(self) -> list[MarkedText]:
-        """What every arm reads."""
-        return [window for file in self.files for window in windows(file)]
-
-    @cached_property
-    def whole(self) -> Study:
-        """The arms that read nothing else."""
-        return self._study(self.runs, self.sizes.steps, "cosine")
-
-    @cached_property
-    def first(self) -> Study:
-        """What the arms that learn from text of their own begin with; how fast they learn falls at the end alone."""
-        runs = RunFolder(self.runs.path / "first")  # apart: arms of the same names, of fewer steps
-        return self._study(runs, self.sizes.steps - sum(self.rounds), "none")
-
-    @property
-    def rounds(self) -> tuple[int, ...]:
-        """Steps after each time that a model has written."""
-        return tuple(int(share * self.sizes.steps) for share in ROUNDS)
-
-    def trained(self, name: str, seed: int) -> Model:
-        """The model of an arm: trained, or read where it was. Raises ConfigError where another process trains it."""
-        with TaskLock(self.runs.path / "locks" / step_name(name, seed)):
-            if name not in OWN:
-                return self.whole.trained(name, seed)
-            for number in range(len(ROUNDS)):
-                self._round(name, seed, number)
-        return self._load(name, self.step(name, seed))
-
-    def step(self, name: str, seed: int) -> Step:
-        """Where an arm lies in the end."""
-        return self._own(name, seed, len(ROUNDS) - 1) if name in OWN else self.whole.step(name, seed)
-
-    def seconds(self, name: str, seed: int) -> float:
-        """Seconds of training, with those of writing the text of one's own; a tuned arm's without its half."""
-        if name not in OWN:
-            return self.whole.seconds(name, seed)
-        told = [self._own(name, seed, number).metrics() for number in range(len(ROUNDS))]
-        parts = [float(each[part]) for each in told for part in ("seconds", "writing")]
-        return self.first.seconds(_base(name), seed) + sum(parts)
-
-    def _study(self, runs: RunFolder, steps: int, decay: Literal["cosine", "none"]) -> Study:
-        facts = {"windows": content_id("windows", *(text.text for text in self.texts)), **MADE}
-        plan = self._training(steps, decay, 0)
-        return Study(runs, self.texts, facts, SHAPE, SAMPLING, SCHEME, plan, OBJECTIVES, TUNED)
-
-    def _training(self, steps: int, decay: Literal["cosine", "none"], seed: int) -> TrainingConfig:
-        return TrainingConfig(
-            max_steps=steps,
-            batch_size=self.sizes.batch,
-            learning_rate=self.sizes.rate,
-            decay=decay,
-            optimizer="muon",
-            precision="bfloat16",
-            threads=self.sizes.threads,
-            seed=seed,
-        )
-
-    def _own(self, name: str, seed: int, number: int) -> Step:
-        before = self._own(name, seed, number - 1) if number else self.first.step(_base(name), seed)
-        inputs = {
-            "before": before,
-            "own": self.sizes.own,
-            "steps": self.rounds,
-            "objective": OWN[name].to_dict(),
-        }
-        return self.runs.step(step_name(name, seed, number), {**inputs, "library": LIBRARY, "room": OWN_ROOM})
-
-    def _load(self, name: str, step: Step) -> Model:
-        kind = TaggedModel if OWN[name].with_tags else LanguageModel
-        return kind.load(step.path / "model", SAMPLING)
-
-    def _round(self, name: str, seed: int, number: int) -> None:
-        """Write, mark, and go on with what was written so far and with the library."""
-        step = self._own(name, seed, number)
-        if step.is_done():
-            return
-        before = self._own(name, seed, number - 1) if number else None
-        model = self.first.trained(_base(name), seed) if before is None else self._load(name, before)
-        with step:
-            if not step.file("writing.json").is_file():
-                started = time.monotonic()
-                texts = [*self._written(model, seed, number), *([] if before is None else _texts(before))]
-                write_jsonl_atomic(step.path / "own.jsonl", (text.to_row() for text in texts))
-                step.write_json("writing.json", {"seconds": time.monotonic() - started})
-            mixed, rng = _texts(step), random.Random(1_000 * seed + number)
-            mixed += rng.sample(
-                self.texts, min(int(LIBRARY * (number + 1) * self.sizes.own), len(self.texts))
-            )
-            rng.shuffle(mixed)
-            last = number == len(ROUNDS) - 1
-            plan = replace(
-                self._training(self.rounds[number], "cosine" if last else "none", seed), warmup=0.0
-            )
-            fitted = fit_tagged(
-                model, mixed, Arm(OWN[name], plan, SHAPE.context), folder=step.path / "model", progress=True
-            )
-            model.save(step.path / "model")
-            writing = read_json(step.file("writing.json"))["seconds"]
-            step.write_metrics({"seconds": fitted.result.seconds, "writing": writing, "texts": len(mixed)})
-
-    def _written(self, model: Model, seed: int, number: int) -> Iterator[MarkedText]:
-        """What a model makes of places in the files that it learns from: freely, and where it has tags half of it under
-        the good one.
+    def write(model: Model, seed: int, number: int) -> Iterator[MarkedText]:
+        """Go on at places in the files that are learnt from: freely, and where there are tags half of it under the
+        good one.
         """
-        asked = [prompt for _, prompt in Places(self.files).prompts(self.sizes.own, 1_000 * seed + number)]
+        asked = [prompt for _, prompt in places.prompts(sizes.own, 1_000 * seed + number)]
         ways: list[TaggedGenerator | LanguageModel] = [model] if isinstance(model, LanguageModel) else [
             TaggedGenerator(model, TagPolicy()), TaggedGenerator(model)
         ]  # fmt: skip
@@ -242,14 +138,7 @@ class Arms:
             pairs = zip(part, Coder(way).sample(part, seed=1_000 * seed + number), strict=True)
             yield from own_texts(way.tokenizer, pairs, OWN_ROOM)
 
-
-def _base(name: str) -> str:
-    """What an arm of its own text begins as."""
-    return "conditional" if OWN[name].with_tags else "likelihood"
-
-
-def _texts(step: Step) -> list[MarkedText]:
-    return [MarkedText.from_row(row) for _, row in read_jsonl(step.path / "own.jsonl")]
+    return OwnText(study, OWN, write, ROUNDS, LIBRARY, {"texts": sizes.own, "room": OWN_ROOM, **MADE})
 
 
 HEAD = """# Tags on Python style
@@ -303,21 +192,21 @@ def main() -> None:
     torch.set_num_threads(sizes.threads)
     runs = RunFolder(arguments.runs)
     files, held_out = corpus(runs)
-    arms = Arms(runs, files, sizes)
-    measured = Measured(arms, held_out, SAMPLING, RICHEST, asdict(sizes))
+    every = arms(runs, files, sizes)
+    measured = Measured(every, held_out, SAMPLING, RICHEST, asdict(sizes))
     for seed in arguments.seeds:
         for name in arguments.arms:
             if arguments.train:
-                arms.trained(name, seed)
+                every.trained(name, seed)
                 continue
             rows = []
             for row in measured.rows(name, seed):
                 rows.append(row)
                 print(f"{name}, seed {seed}, {row.control}: {row.rate}".split("\n")[0], flush=True)
             if arguments.out is not None:
-                every = keep(arguments.out, "python-style", HEAD, rows, asdict(sizes), FACTS)
+                rows_now = keep(arguments.out, "python-style", HEAD, rows, asdict(sizes), FACTS)
                 with atomic_file(arguments.out / "python-style-fewer.md") as handle:
-                    handle.write("# How many times fewer than plain likelihood\n\n" + fewer(every))
+                    handle.write("# How many times fewer than plain likelihood\n\n" + fewer(rows_now))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,12 +25,12 @@ from fivenines.conditional.model import TaggedModel
 from fivenines.conditional.objectives import Objective
 from fivenines.conditional.schemes import Scheme
 from fivenines.conditional.training import Arm, First, fit_first, fit_in_two, fit_tagged
-from fivenines.files import atomic_file, read_json, write_json_atomic
+from fivenines.files import atomic_file, read_json, read_jsonl, write_json_atomic, write_jsonl_atomic
 from fivenines.models.language_model import LanguageModel, LanguageModelConfig, SamplingConfig
 from fivenines.models.training_config import TrainingConfig, TrainingResult
 from fivenines.store import RunFolder, Step, TaskLock
 
-__all__ = ["Model", "Study", "keep", "parser", "step_name", "unknown_arms"]
+__all__ = ["Model", "OwnText", "Study", "keep", "parser", "step_name", "unknown_arms"]
 
 Model = TaggedModel | LanguageModel
 
@@ -108,6 +110,115 @@ class Study:
             return model, fitted.result
         model = TaggedModel.extend(plain, self.scheme, seed=arm.training.seed) if tagged else plain
         return model, fit_tagged(model, self.texts, arm, folder=folder, progress=True).result
+
+
+@dataclass(frozen=True)
+class OwnText:
+    """The arms of a study, and besides ``own``: arms that learn from what they write themselves.
+
+    They begin as the study's arm ``likelihood`` or, where they have tags, ``conditional``, with fewer steps. Then, as
+    often as there are ``shares``, ``write(model, seed, number)`` gives marked text of theirs, and so large a share of
+    the study's steps goes to what was written so far and, for each text, ``mixed`` texts of the study. How fast they
+    learn falls at the last alone: what is written before comes from a model that still learns. ``facts``: what writing
+    depends on.
+    """
+
+    study: Study
+    own: Mapping[str, Objective]
+    write: Callable[[Model, int, int], Iterable[MarkedText]]
+    shares: Sequence[float]
+    mixed: float
+    facts: Mapping[str, Any]
+
+    @property
+    def runs(self) -> RunFolder:
+        """Where all arms lie."""
+        return self.study.runs
+
+    @property
+    def rounds(self) -> list[int]:
+        """Steps after each time that a model has written."""
+        return [int(share * _steps(self.study)) for share in self.shares]
+
+    @property
+    def first(self) -> Study:
+        """What the arms begin with: in a folder of its own, since arms of the same names have more steps elsewhere."""
+        training = replace(self.study.training, max_steps=_steps(self.study) - sum(self.rounds), decay="none")
+        return replace(self.study, runs=RunFolder(self.runs.path / "first"), training=training)
+
+    def trained(self, name: str, seed: int) -> Model:
+        """The model of an arm: trained, or read where it was. Raises LockedError where another process trains it."""
+        with TaskLock(self.runs.path / "locks" / step_name(name, seed)):
+            if name not in self.own:
+                return self.study.trained(name, seed)
+            for number in range(len(self.shares)):
+                self._round(name, seed, number)
+        return self._load(name, self.step(name, seed))
+
+    def step(self, name: str, seed: int) -> Step:
+        """Where an arm lies in the end."""
+        return (
+            self._step(name, seed, len(self.shares) - 1) if name in self.own else self.study.step(name, seed)
+        )
+
+    def seconds(self, name: str, seed: int) -> float:
+        """Seconds of training and of writing; of a tuned arm without the half that it began from."""
+        if name not in self.own:
+            return self.study.seconds(name, seed)
+        told = [self._step(name, seed, number).metrics() for number in range(len(self.shares))]
+        parts = [float(each[part]) for each in told for part in ("seconds", "writing")]
+        return self.first.seconds(self._base(name), seed) + sum(parts)
+
+    def _base(self, name: str) -> str:
+        return "conditional" if self.own[name].with_tags else "likelihood"
+
+    def _step(self, name: str, seed: int, number: int) -> Step:
+        before = self._step(name, seed, number - 1) if number else self.first.step(self._base(name), seed)
+        inputs = {"before": before, "objective": self.own[name].to_dict(), "steps": self.rounds[number]}
+        last = number == len(self.shares) - 1
+        return self.runs.step(
+            step_name(name, seed, number), {**inputs, "last": last, "mixed": self.mixed, **self.facts}
+        )
+
+    def _load(self, name: str, step: Step) -> Model:
+        kind = TaggedModel if self.own[name].with_tags else LanguageModel
+        return kind.load(step.path / "model", self.study.sampling)
+
+    def _round(self, name: str, seed: int, number: int) -> None:
+        """Write, and go on with what was written so far and with the study's texts."""
+        step = self._step(name, seed, number)
+        if step.is_done():
+            return
+        before = self._step(name, seed, number - 1) if number else None
+        model = self.first.trained(self._base(name), seed) if before is None else self._load(name, before)
+        with step:
+            if not step.file("writing.json").is_file():
+                started = time.monotonic()
+                written = [*self.write(model, seed, number), *([] if before is None else _written(before))]
+                write_jsonl_atomic(step.path / "own.jsonl", (text.to_row() for text in written))
+                step.write_json("writing.json", {"seconds": time.monotonic() - started})
+            texts, rng = _written(step), random.Random(1_000 * seed + number)
+            texts += rng.sample(
+                self.study.texts, min(1 + int(self.mixed * len(texts)), len(self.study.texts))
+            )
+            rng.shuffle(texts)
+            last = number == len(self.shares) - 1
+            training = replace(self.study.training, seed=seed, max_steps=self.rounds[number], warmup=0.0)
+            training = training if last else replace(training, decay="none")
+            arm = Arm(self.own[name], training, self.study.shape.context)
+            fitted = fit_tagged(model, texts, arm, folder=step.path / "model", progress=True)
+            model.save(step.path / "model")
+            writing = read_json(step.file("writing.json"))["seconds"]
+            step.write_metrics({"seconds": fitted.result.seconds, "writing": writing, "texts": len(texts)})
+
+
+def _steps(study: Study) -> int:
+    assert study.training.max_steps is not None, "a study is of so many steps"
+    return study.training.max_steps
+
+
+def _written(step: Step) -> list[MarkedText]:
+    return [MarkedText.from_row(row) for _, row in read_jsonl(step.path / "own.jsonl")]
 
 
 def step_name(*parts: object) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pep8 import OWN, Arms, Sizes
+from pep8 import OWN, Sizes, arms
 from pep8_measured import Sums, fold, rate_of, sums_of
 from python_code import Judged, Places, first_statement_breaks, judge, marked, prompt_fits, reading, windows
 from python_coder import Coder, LineRule, own_texts
@@ -222,21 +222,23 @@ def test_lines_that_the_rule_rejects_are_written_anew(model: TaggedModel, files:
 
 def test_text_of_ones_own_comes_in_rounds_that_resume(tmp_path: Path, files: list[MarkedText]) -> None:
     sizes = Sizes(steps=24, batch=2, own=6, prompts=4, attacks=0)
-    arms = Arms(RunFolder(tmp_path), files, sizes)
-    name = "conditional, own text"
-    first = arms.trained(name, 1)
+    every, name = arms(RunFolder(tmp_path), files, sizes), "conditional, own text"
+    first = every.trained(name, 1)
+    assert every.rounds == [3, 3, 3]
     steps = sorted(path.name for path in tmp_path.iterdir() if path.name.startswith("conditional-own"))
-    assert steps == ["conditional-own-text-1-0", "conditional-own-text-1-1"]
+    assert steps == [f"conditional-own-text-1-{number}" for number in range(3)]
     texts = [(tmp_path / step / "own.jsonl").read_text().splitlines() for step in steps]
-    assert set(texts[0]) <= set(texts[1])  # what was written before is read again
-    before = (tmp_path / steps[0] / "own.jsonl").stat().st_mtime_ns
-    (tmp_path / steps[1] / "DONE").unlink()
-    again = Arms(RunFolder(tmp_path), files, sizes).trained(name, 1)
-    assert (tmp_path / steps[0] / "own.jsonl").stat().st_mtime_ns == before
-    for one, other in zip(first.language.model.parameters(), again.language.model.parameters(), strict=True):  # type: ignore[union-attr]
+    assert set(texts[0]) <= set(texts[1]) <= set(texts[2])  # what was written before is read again
+    stamps = [(tmp_path / step / "own.jsonl").stat().st_mtime_ns for step in steps]
+    (tmp_path / steps[2] / "DONE").unlink()
+    again = arms(RunFolder(tmp_path), files, sizes).trained(name, 1)
+    assert [(tmp_path / step / "own.jsonl").stat().st_mtime_ns for step in steps][:2] == stamps[:2]
+    assert isinstance(first, TaggedModel)
+    assert isinstance(again, TaggedModel)
+    for one, other in zip(first.language.model.parameters(), again.language.model.parameters(), strict=True):
         assert np.allclose(one.detach().numpy(), other.detach().numpy())
-    assert arms.seconds(name, 1) > 0.0
-    assert sum(arms.rounds) < sizes.steps
+    assert every.seconds(name, 1) > every.first.seconds("conditional", 1) > 0.0
+    assert every.first.training.max_steps == 15
     assert set(OWN) == {name, "filtering, own text"}
 
 
