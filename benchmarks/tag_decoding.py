@@ -142,6 +142,7 @@ def _summary(seconds: np.ndarray[Any, Any], plain: np.ndarray[Any, Any]) -> dict
         "microseconds_a_token": 1e6 * float(np.median(seconds)),
         "ratio": middle,
         "quartiles": [low, high],
+        "repetitions": len(seconds),
     }
 
 
@@ -169,18 +170,17 @@ def table(name: str, results: dict[str, dict[str, Any]], banned: dict[str, Any])
     lines = [
         f"### {name}",
         "",
-        "| arm | µs a token | over plain | quartiles | goal | |",
-        "|---|---|---|---|---|---|",
+        "| arm | repetitions | µs a token | over plain | quartiles | goal | |",
+        "|---|---|---|---|---|---|---|",
     ]
     for arm, row in results.items():
         goal = GOALS.get(arm)
         verdict = "" if goal is None else ("holds" if row["ratio"] <= goal else "FAILS")
         low, high = row["quartiles"]
         shown = "" if goal is None else f"{goal:g}"
-        lines.append(
-            f"| {arm} | {row['microseconds_a_token']:.1f} | {row['ratio']:.3f} | {low:.3f} to {high:.3f} | {shown} "
-            f"| {verdict} |"
-        )
+        cells = [arm, row["repetitions"], f"{row['microseconds_a_token']:.1f}", f"{row['ratio']:.3f}"]
+        cells += [f"{low:.3f} to {high:.3f}", shown, verdict]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     lines += [
         "",
         f"A banned tag came {banned['banned']} times in {banned['samples']:,} samples ({banned['tokens']:,} tokens); "
@@ -214,20 +214,19 @@ def main() -> int:
     for place, name in enumerate(names):
         model = _load(options.model) if options.model else make(name)
         part = LARGE if name == "small" else 1
-        results = measure(model, max(1, options.repetitions // part), max(1, options.prompts // part))
+        sizes = {
+            "repetitions": max(1, options.repetitions // part),
+            "prompts": max(1, options.prompts // part),
+        }
+        results = measure(model, sizes["repetitions"], sizes["prompts"])
         banned = count_banned(model, options.samples if place == 0 else min(options.samples, 2_000))
-        reports[name] = {"arms": results, "banned": banned}
+        reports[name] = {**sizes, "arms": results, "banned": banned}
         shown.append(table(name, results, banned))
         print(shown[-1], flush=True)
         missed |= bool(banned["banned"]) or any(results[arm]["ratio"] > goal for arm, goal in GOALS.items())
     if options.out is not None:
         options.out.mkdir(parents=True, exist_ok=True)
-        settings = {
-            "repetitions": options.repetitions,
-            "prompts": options.prompts,
-            "rows": ROWS,
-            "tokens": NEW,
-        }
+        settings = {"rows": ROWS, "tokens": NEW}
         whole = {"machine": machine, "settings": settings, "sizes": reports}
         (options.out / "tag-decoding.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
         head = "# What writing with tags costs\n\n" + ", ".join(

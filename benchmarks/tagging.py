@@ -10,7 +10,8 @@ speed    Both read the same (three sentences, next sentence) pairs of the same d
          as many threads. The pipeline runs as its documentation has it, with batches of 32 texts; besides with other
          sizes and in bfloat16, so that its best can be seen as well. Ours fills batches of 4,096 tokens (32 texts of
          128), sorted by length, in bfloat16 where the processor has it, and is a whole scorer: documents and spans in,
-         scores out. They take turns, each repetition with documents of its own. That the scores agree is checked.
+         scores out. They take turns, each repetition with documents of its own. That the scores agree is checked in
+         float32.
 scale    A whole run of ``fivenines tag`` on Ray, with one worker and with two of one core each, side by side.
 memory   The peak of a whole run, each in a process of its own, on the corpus once, 4 times and 16 times.
 """
@@ -304,7 +305,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument(
-        "--batch-sizes", type=int, nargs="+", default=[32, 8, 128], help="the first is compared"
+        "--batch-sizes", type=int, nargs="+", default=[32, 8, 128], help="the fastest is compared"
     )
     parser.add_argument("--scale-megabytes", type=float, default=1.0)
     parser.add_argument("--scale-repetitions", type=int, default=3)

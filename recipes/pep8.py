@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 
 import torch
 from pep8_measured import Measured, Sums, fold
-from python_code import RULE, WINDOW, Places, library, marked, windows
+from python_code import JUDGING, RULE, WINDOW, Places, library, marked, windows
 from python_coder import ROOM, Coder, own_texts
 from tag_arms import Model, OwnText, Study, keep, parser, unknown_arms
 
@@ -101,9 +101,11 @@ def corpus(runs: RunFolder) -> tuple[list[MarkedText], list[MarkedText]]:
         "files", {"files": content_id("library", *(part for each in texts for part in each)), **MADE}
     )
     if not step.is_done():
-        with TaskLock(runs.path / "locks" / "files"), step:
-            rows = (marked(*each).to_row() for each in texts)
-            step.write_metrics({"files": write_jsonl_atomic(step.path / "marked.jsonl", rows)})
+        with TaskLock(runs.path / "locks" / "files"):
+            if not step.is_done():  # by another process meanwhile
+                with step:
+                    rows = (marked(*each).to_row() for each in texts)
+                    step.write_metrics({"files": write_jsonl_atomic(step.path / "marked.jsonl", rows)})
     files = [MarkedText.from_row(row) for _, row in read_jsonl(step.path / "marked.jsonl")]
     files = [file for file in files if file.marks[0].spans]
     return files[HELD_OUT:], files[:HELD_OUT]
@@ -138,7 +140,14 @@ def arms(runs: RunFolder, files: Sequence[MarkedText], sizes: Sizes) -> OwnText:
             pairs = zip(part, Coder(way).sample(part, seed=1_000 * seed + number), strict=True)
             yield from own_texts(way.tokenizer, pairs, OWN_ROOM)
 
-    return OwnText(study, OWN, write, ROUNDS, LIBRARY, {"texts": sizes.own, "room": OWN_ROOM, **MADE})
+    return OwnText(
+        study,
+        OWN,
+        write,
+        ROUNDS,
+        LIBRARY,
+        {"texts": sizes.own, "own room": OWN_ROOM, "judging": JUDGING, **MADE},
+    )
 
 
 HEAD = """# Tags on Python style

@@ -13,8 +13,9 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from python_code import RULE, WINDOW, Judged, Places, first_statement_breaks, judge, prompt_fits, windows
+from python_code import JUDGING, RULE, Judged, Places, first_statement_breaks, judge, prompt_fits, windows
 from python_coder import ROOM, Coder, LineRule, Writer
+from python_layout import Layout
 from tag_arms import Model, step_name
 
 from fivenines.conditional.backtracking import Backtracking, BacktrackingGenerator
@@ -31,8 +32,8 @@ from fivenines.conditional.measuring.results import Arm as Row
 from fivenines.conditional.policy import TagPolicy
 from fivenines.conditional.text_nats import Given, WordNats, text_nats
 from fivenines.models.language_model import LanguageModel, SamplingConfig
-from fivenines.records import Snippet
-from fivenines.stats import Estimate, ratio_bounded
+from fivenines.records import Snippet, content_id
+from fivenines.stats import Estimate, failure_rate_exact
 from fivenines.store import RunFolder, Step
 
 __all__ = ["RED_TEAM", "Arms", "Measured", "fold"]
@@ -73,7 +74,7 @@ def controls(model: Model, sampling: SamplingConfig, most: bool) -> dict[str, Wr
         found["lookahead"] = tagged(lookahead=Lookahead(relative=True))
         lines = replace(sampling, max_new_tokens=LINE)  # the room left is for the lines before
         found["lines anew by the rule"] = BacktrackingGenerator(
-            TaggedGenerator(model, sampling=lines), LineRule(), ANEW
+            TaggedGenerator(model, sampling=lines), LineRule(), ANEW, due=statement_is_due
         )
     return found
 
@@ -84,12 +85,20 @@ ATTACKED = ("good tag", "guidance 1")  # and whatever has no tags
 def told(writer: Writer) -> dict[str, Any]:
     """All that a control is made of besides its model: rows are measured anew where it changes."""
     if isinstance(writer, BacktrackingGenerator):
-        return {"of": told(writer.generator), **asdict(writer.settings)}
+        return {"of": told(writer.generator), "by": type(writer.scorer).__name__, **asdict(writer.settings)}
     if isinstance(writer, TaggedGenerator):
         return {
+            "sampling": asdict(writer.sampling),
             "policy": repr(writer.policy), "guidance": repr(writer.guidance), "lookahead": repr(writer.lookahead)
         }  # fmt: skip
     return {}
+
+
+def statement_is_due(text: str) -> bool:
+    """Whether a statement begins after lines of code as the model writes them: not within brackets or a string."""
+    layout = Layout()
+    layout.decode(text)
+    return not (layout.open or layout.quote or layout.joined)
 
 
 # -- rates
@@ -104,19 +113,31 @@ def sums_of(files: Sequence[str], judged: Sequence[Judged]) -> Sums:
     return found
 
 
-def rate_of(names: Sequence[str], judged: Sequence[Judged], longest: int, unit: str) -> Estimate:
-    """Broken lines over lines, its interval by cluster. Of few, or all in one cluster, by a bound that holds at none
-    too, for texts as independent draws: that files differ it does not see.
+def rate_of(names: Sequence[str], judged: Sequence[Judged], unit: str) -> Estimate:
+    """Broken lines over lines, its interval by cluster; where few are broken, or all in one cluster, up to the exact
+    bound on the share of texts with a broken line, which sees no clusters.
     """
     rows = np.array([(each.broken, each.lines) for each in judged], dtype=np.float64).reshape(-1, 2)
-    what = "failure rate"
+    broken, lines = rows.sum(axis=0).tolist()
     where = {name for name, each in zip(names, judged, strict=True) if each.broken}
-    if rows[:, 0].sum() >= FEW and len(where) > 1:
-        found = jackknife(rows, ratio_of_sums, what=what, clusters=np.array(names), unit=unit)
+    if broken >= FEW and len(where) > 1:
+        found = jackknife(rows, ratio_of_sums, what="failure rate", clusters=np.array(names), unit=unit)
         return replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
-    broken, lines = rows.T / longest
-    found = ratio_bounded(broken, lines, 1.0, what=what)
-    return replace(found, high=min(1.0, found.high))  # without a line nothing is known
+    texts = rows[rows[:, 1] > 0.0]
+    found = failure_rate_exact(int((texts[:, 0] > 0.0).sum()), len(texts))
+    # a text of mean length with every line broken is what the bound allows for: longer ones are scaled down to it
+    worst = max(1.0, float(texts[:, 0].max(initial=0.0)) * len(texts) / max(lines, 1.0))
+    return replace(
+        found,
+        point=broken / lines if lines else math.nan,
+        low=0.0,
+        high=min(1.0, worst * found.high),
+        assumptions=(
+            *found.assumptions,
+            "no text breaks more lines than a text has on average",
+            "files are alike",
+        ),
+    )
 
 
 def fold(base: Sequence[Sums], own: Sequence[Sums], *, by: int = 1) -> Estimate | None:
@@ -166,7 +187,7 @@ def attacked(name: str, coder: Coder, places: Places, folder: Path, config: RedT
     last = [each.prompt for each in run.of_round(config.rounds)]  # by no means none: a fifth are fresh places
     asked = [prompt for prompt in last for _ in range(config.completions)]
     judged = [judge(*pair) for pair in zip(asked, coder.sample(asked, seed=99_104), strict=True)]
-    return rate_of(asked, judged, coder.longest, "prompts")
+    return rate_of(asked, judged, "prompts")
 
 
 # -- measuring
@@ -192,6 +213,10 @@ class Measured:
         texts = [text for file in files for text in windows(file)]
         chosen = np.random.default_rng(0).permutation(len(texts))[:HELD_OUT_WINDOWS]
         self.texts = [texts[place] for place in chosen]
+        # of which texts rows are: measured anew where they change
+        self.shown = content_id(
+            "held out", *(part for each in self.asked for part in each), *(t.text for t in self.texts)
+        )
         self._plain: dict[int, WordNats] = {}  # of plain likelihood, by seed
 
     def rows(self, name: str, seed: int) -> Iterator[Row]:
@@ -206,7 +231,7 @@ class Measured:
                 "control": told(writer),
                 "red team": asdict(RED_TEAM) if under_attack else None,
                 "sizes": dict(self.sizes),
-                "rule": [RULE.version, WINDOW, ROOM, HELD_OUT_WINDOWS],
+                "judged": [RULE.version, JUDGING, ROOM, self.shown],
             }
             step = self.arms.runs.step(step_name("row", name, seed, control), inputs)
             if not step.is_done():
@@ -238,9 +263,7 @@ class Measured:
         if control == "none" and isinstance(coder.writer, TaggedGenerator):
             facts |= foreseen(coder, texts, written)
         broken, lines = sum(each.broken for each in judged), sum(each.lines for each in judged)
-        return Row(
-            name, seed, control, broken, lines, rate_of(files, judged, coder.longest, "files"), facts=facts
-        )
+        return Row(name, seed, control, broken, lines, rate_of(files, judged, "files"), facts=facts)
 
     def _nats(self, model: Model) -> dict[Given, WordNats]:
         ways: tuple[Given, ...] = ("none",) if isinstance(model, LanguageModel) else ("good", "own")

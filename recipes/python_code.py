@@ -27,6 +27,7 @@ from fivenines.conditional.tagging.spans import SpannedText, segments
 from fivenines.conditional.tagging.style import StyleScorer
 
 __all__ = [
+    "JUDGING",
     "RULE",
     "Judged",
     "Parted",
@@ -55,6 +56,7 @@ LEFT_OUT = {
     "turtledemo",
     "idle_test",
 }
+JUDGING = 2  # which way of judging and marking: one more where it changes
 WINDOW, LONGEST, LEAST = 500, 6_000, 200  # characters of a training text, of a prompt at most and at least
 
 
@@ -135,7 +137,7 @@ class Places:
 
 def _inside_strings(text: str) -> set[int]:
     """Where lines begin that go on with a string: of a docstring each line counts as a statement."""
-    starts = [0, *accumulate(len(line) for line in text.splitlines(keepends=True))]
+    starts = [0, *accumulate(len(line) + 1 for line in text.split("\n"))]
     tokens = tokenize.generate_tokens(io.StringIO(text).readline)
     strings = [token for token in tokens if token.type == tokenize.STRING]
     return {starts[row] for token in strings for row in range(token.start[0], token.end[0])}
@@ -159,15 +161,20 @@ Reading = Literal["whole", "open", "broken"]
 
 def reading(text: str) -> Reading:
     """What Python's tokenizer makes of lines: more of them may end what is open, nothing mends what is broken."""
-    depth = 0
+    brackets: list[str] = []
     try:
         for token in tokenize.generate_tokens(io.StringIO(text).readline):
-            if token.type == tokenize.OP:
-                depth += (token.string in "([{") - (token.string in ")]}")
-            if depth < 0:
+            if token.type == tokenize.ERRORTOKEN and token.string.strip():  # of Python 3.11; later ones raise
                 return "broken"
+            if token.type == tokenize.OP and token.string in "([{":
+                brackets.append(token.string)
+            elif token.type == tokenize.OP and token.string in ")]}":
+                pair = (brackets.pop() if brackets else "") + token.string
+                if pair not in ("()", "[]", "{}"):
+                    return "broken"
     except tokenize.TokenError as error:
-        return "open" if "EOF in multi-line" in str(error) else "broken"
+        mends = ("EOF in multi-line", "unterminated triple-quoted")
+        return "open" if any(each in str(error) for each in mends) else "broken"
     except SyntaxError:  # of which IndentationError is one
         return "broken"
     return "whole"
@@ -223,7 +230,7 @@ def judge(prompt: str, written: str) -> Judged:
     part, head = parted(prompt, written), prompt.count("\n")
     told = RULE.violations(prompt + "".join(f"{line}\n" for line in part.whole))
     if told is None:  # the checker gives up where the tokenizer does not: nothing is known to be good
-        part, told = Parted([], part.whole or part.wrong, part.cut), []
+        part, told = Parted([], [*part.whole, *part.wrong], part.cut), []
     lines = part.whole
     found = sorted({(each.line, each.code) for each in told if each.line > head})
     broken = {line for line, _ in found}

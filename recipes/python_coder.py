@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import math
+import tokenize
 from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from textwrap import dedent
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,15 +63,6 @@ class Coder:
             self.read(prompt).decoded(text[: text.rfind("\n") + 1])
             for prompt, text in zip(prompts, texts, strict=True)
         ]
-
-    @property
-    def longest(self) -> int:
-        """More lines than a text can have."""
-        if isinstance(self.writer, BacktrackingGenerator):
-            return (
-                2 * self.writer.settings.segments
-            )  # each with a blank line before it, which may break a rule
-        return 1 + self.writer.sampling.max_new_tokens
 
     def foreseen(self, prompts: Sequence[str]) -> NDArray[np.float64]:
         """P(a bad tag) as what follows each prompt, shape (n,)."""
@@ -168,18 +162,17 @@ def own_texts(
 ) -> Iterator[MarkedText]:
     """What a model wrote, marked by the rule, as training texts: with the last statements of its prompt.
 
-    What makes it no Python is a bad statement, the last one. Else a text does not end with a line that opens a block:
-    where tokens ran out, the model should not learn to stop.
+    What makes it no Python is a bad statement, the last one. Else a text does not end with a statement that opens a
+    block: where tokens ran out, the model should not learn to stop.
     """
     for number, (prompt, written) in enumerate(pairs):
         part = parted(prompt, written)
-        lines = list(part.whole)
-        while lines and not part.wrong and (lines[-1].endswith(":") or not lines[-1].strip()):
-            lines.pop()
-        if not lines and not part.wrong:
-            continue
-        text = marked(f"own-{number}", prompt + "".join(f"{line}\n" for line in lines))
+        text = marked(f"own-{number}", prompt + "".join(f"{line}\n" for line in part.whole))
         if None in text.marks[0].scores:
+            continue
+        if not part.wrong:
+            text = _without_openers(text)
+        if not part.wrong and text.marks[0].spans[-1][0] < len(prompt):
             continue
         if part.wrong:
             marks, added = text.marks[0], "\n".join(part.wrong)
@@ -187,3 +180,31 @@ def own_texts(
             marks = replace(marks, spans=spans, scores=(*marks.scores, 1.0))
             text = replace(text, text=f"{text.text}{added}\n", marks=(marks,))
         yield last_statements(tokenizer, encode_marked(text), room)
+
+
+def _without_openers(text: MarkedText) -> MarkedText:
+    """A text without the comments and openings of blocks at its end."""
+    marks = text.marks[0]
+    count = len(marks.spans)
+    while count > 1 and _opens(text.text[slice(*marks.spans[count - 1])]):
+        count -= 1
+    own = replace(marks, spans=marks.spans[:count], scores=marks.scores[:count])
+    return replace(text, text=text.text[: marks.spans[count - 1][1]] + "\n", marks=(own,))
+
+
+def _opens(statement: str) -> bool:
+    """Whether something must follow: a block, what a decorator is for, or what a comment is on."""
+    silent = (
+        tokenize.COMMENT,
+        tokenize.NL,
+        tokenize.NEWLINE,
+        tokenize.INDENT,
+        tokenize.DEDENT,
+        tokenize.ENDMARKER,
+    )
+    try:
+        tokens = list(tokenize.generate_tokens(io.StringIO(dedent(statement).strip()).readline))
+    except (tokenize.TokenError, SyntaxError):  # a line of a docstring
+        return False
+    told = [token.string for token in tokens if token.type not in silent]
+    return not told or told[-1] == ":" or told[0] == "@"

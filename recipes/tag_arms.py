@@ -148,12 +148,14 @@ class OwnText:
 
     def trained(self, name: str, seed: int) -> Model:
         """The model of an arm: trained, or read where it was. Raises LockedError where another process trains it."""
-        with TaskLock(self.runs.path / "locks" / step_name(name, seed)):
-            if name not in self.own:
-                return self.study.trained(name, seed)
-            for number in range(len(self.shares)):
-                self._round(name, seed, number)
-        return self._load(name, self.step(name, seed))
+        if not self.step(name, seed).is_done():
+            with TaskLock(self.runs.path / "locks" / step_name(name, seed)):
+                if name in self.own:
+                    for number in range(len(self.shares)):
+                        self._round(name, seed, number)
+                else:
+                    self.study.trained(name, seed)
+        return self._load(name, self.step(name, seed)) if name in self.own else self.study.trained(name, seed)
 
     def step(self, name: str, seed: int) -> Step:
         """Where an arm lies in the end."""

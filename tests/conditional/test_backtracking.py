@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -11,7 +11,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fivenines.conditional.backtracking import Backtracking, BacktrackingGenerator, watched_risk
+from fivenines.conditional.backtracking import (
+    BacktrackedText,
+    Backtracking,
+    BacktrackingGenerator,
+    watched_risk,
+)
 from fivenines.conditional.decoding import TaggedGenerator, TaggedText
 from fivenines.conditional.marks import MarkedText, Marks
 from fivenines.conditional.model import TaggedModel
@@ -197,6 +202,37 @@ def test_a_line_is_scored_after_every_character_before_it(coder: TaggedModel) ->
         assert all(prompt + "\n".join(lines[: place + 1]).rstrip() in read for place in filled)
         seen += "    " in spelled
     assert seen > 6
+
+
+def test_tags_stand_where_they_are_due_and_lines_end(coder: TaggedModel) -> None:
+    bad = coder.tags["<|bad|>"]  # it stands in no text that the model learnt: where it is, it was forced
+    told: list[str] = []
+
+    def written(due: Callable[[str], bool] | None) -> list[BacktrackedText]:
+        writer = TaggedGenerator(coder, TagPolicy(force=("<|bad|>",)))
+        settings = Backtracking(0.5, unit="line", segments=3)
+        return BacktrackingGenerator(writer, Cruelty(), settings, due=due).write(["def f(x):\n"] * 12, seed=0)
+
+    def never(text: str) -> bool:
+        told.append(text)
+        return False
+
+    assert all(each.tokens.count(bad) == len(each.segments) > 0 for each in written(None))
+    assert all(each.tokens.count(bad) == 1 for each in written(never))
+    assert told
+    assert all(text.startswith("def f(x):\n") and text.endswith("\n") for text in told)
+    assert not any("<|" in text for text in told)
+
+    short = coder.language.sampling.max_new_tokens
+    cut = BacktrackingGenerator(
+        TaggedGenerator(coder).with_sampling(max_new_tokens=3),
+        Cruelty(),
+        Backtracking(0.5, unit="line", budget=4),
+    )
+    assert short > 3
+    for each in cut.write(["def f(x):\n"] * 4, seed=0):  # no line of theirs is so short
+        assert each.text is None
+        assert each.drawn == 4
 
 
 @pytest.mark.parametrize("stop", ["newline", "sentence", "eos"])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import sysconfig
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from pep8 import OWN, Sizes, arms
-from pep8_measured import Sums, fold, rate_of, sums_of
+from pep8_measured import Sums, fold, rate_of, statement_is_due, sums_of
 from python_code import Judged, Places, first_statement_breaks, judge, marked, prompt_fits, reading, windows
 from python_coder import Coder, LineRule, own_texts
 from python_layout import Layout
@@ -24,6 +26,7 @@ from fivenines.conditional.training import Arm, fit_tagged
 from fivenines.models.language_model import LanguageModelConfig, SamplingConfig
 from fivenines.models.training_config import TrainingConfig
 from fivenines.records import Snippet
+from fivenines.stats import failure_rate_exact
 from fivenines.store import RunFolder
 
 PROMPT = "import os\n\n\ndef f(x):\n    if x:\n"
@@ -72,8 +75,18 @@ def test_what_counts(written: str, lines: int, broken: int, cut: int, codes: tup
 def test_what_more_lines_can_end_and_what_nothing_mends() -> None:
     for text in ("x = (\n", '"""open\n', "f(a,\n  b\n"):
         assert reading(text) == "open"
-    for text in ("x = 1)\n", "if a:\n        b\n    c\n", "x = [)\n)\n"):
-        assert reading(text) == "broken"
+    broken = [
+        "x = 1)",
+        "if a:\n        b\n    c",
+        "x = [)\n)",
+        "x = (]",
+        "y = {\n  1\n)",
+        "x = 'abc",
+        "x = 'it's'",
+        "x = $ 1",
+    ]
+    for text in [*broken, "print('it's')", "x = 1 \\ 2"]:
+        assert reading(f"{text}\n") == "broken", text
     assert reading("def f():\n") == reading("") == "whole"
 
 
@@ -175,6 +188,13 @@ def test_a_coder_reads_the_last_statements_with_their_tags_and_writes_lines(
     assert all(None not in text.marks[0].scores for text in own)
 
 
+def test_no_tag_is_due_within_a_statement() -> None:
+    for text in ("", "x = 1\n", "if a:\n    b\n", "x = f(\n    1)\n"):
+        assert statement_is_due(Layout().encode(text))
+    for text in ("x = f(\n", '"""words\n', "x = 1 + \\\n", "x = [(\n    1),\n"):
+        assert not statement_is_due(Layout().encode(text))
+
+
 def test_own_text_ends_where_something_ends_and_what_is_no_python_is_bad(model: TaggedModel) -> None:
     tokenizer = model.language.tokenizer
     pairs = [
@@ -182,8 +202,11 @@ def test_own_text_ends_where_something_ends_and_what_is_no_python_is_bad(model: 
         (PROMPT, "        return os\n    y = 1)\n    z = 2\n"),
         (PROMPT, "        y = (1,\n"),
         (PROMPT, "if x:\n"),
+        (PROMPT, "        if x:  # why\n            # c\n"),
+        (PROMPT, "        return x\n\n\n@wraps\ndef g(a,\n      b):\n"),
     ]
-    whole, bad = own_texts(tokenizer, pairs, 200)
+    whole, bad, last = own_texts(tokenizer, pairs, 200)
+    assert Layout().decode(last.text) == PROMPT + "        return x\n"
     assert Layout().decode(whole.text) == PROMPT + "        return os\n"
     assert Layout().decode(bad.text) == PROMPT + "        return os\n    y = 1)\n"
     assert set(whole.marks[0].scores) == {0.0}
@@ -193,7 +216,8 @@ def test_own_text_ends_where_something_ends_and_what_is_no_python_is_bad(model: 
 
 def test_lines_that_the_rule_rejects_are_written_anew(model: TaggedModel, files: list[MarkedText]) -> None:
     rule = LineRule()
-    coder = Coder(BacktrackingGenerator(TaggedGenerator(model), rule, Backtracking(0.5, "line", 4, 4, 24)))
+    settings = Backtracking(0.5, "line", 4, 4, 24)
+    coder = Coder(BacktrackingGenerator(TaggedGenerator(model), rule, settings, due=statement_is_due))
     asked = [text for _, text in Places(files).prompts(16, 2)]
     judged = [judge(*pair) for pair in zip(asked, coder.sample(asked, seed=0), strict=True)]
     free = Coder(TaggedGenerator(model)).sample(asked, seed=0)
@@ -229,14 +253,18 @@ def test_text_of_ones_own_comes_in_rounds_that_resume(tmp_path: Path, files: lis
     assert steps == [f"conditional-own-text-1-{number}" for number in range(3)]
     texts = [(tmp_path / step / "own.jsonl").read_text().splitlines() for step in steps]
     assert set(texts[0]) <= set(texts[1]) <= set(texts[2])  # what was written before is read again
+    assert texts[0]
     stamps = [(tmp_path / step / "own.jsonl").stat().st_mtime_ns for step in steps]
     (tmp_path / steps[2] / "DONE").unlink()
     again = arms(RunFolder(tmp_path), files, sizes).trained(name, 1)
-    assert [(tmp_path / step / "own.jsonl").stat().st_mtime_ns for step in steps][:2] == stamps[:2]
+    assert [(tmp_path / step / "own.jsonl").stat().st_mtime_ns for step in steps] == stamps  # written once
+    other = arms(RunFolder(tmp_path), files, replace(sizes, own=7))
+    assert not other.step(name, 1).is_done()
+    assert other.step("conditional", 1).path == every.step("conditional", 1).path
     assert isinstance(first, TaggedModel)
     assert isinstance(again, TaggedModel)
-    for one, other in zip(first.language.model.parameters(), again.language.model.parameters(), strict=True):
-        assert np.allclose(one.detach().numpy(), other.detach().numpy())
+    weights = [list(each.language.model.parameters()) for each in (first, again)]
+    assert all(torch.equal(one, two) for one, two in zip(*weights, strict=True))
     assert every.seconds(name, 1) > every.first.seconds("conditional", 1) > 0.0
     assert every.first.training.max_steps == 15
     assert set(OWN) == {name, "filtering, own text"}
@@ -244,16 +272,14 @@ def test_text_of_ones_own_comes_in_rounds_that_resume(tmp_path: Path, files: lis
 
 def test_few_broken_lines_have_a_bound_that_holds_at_none() -> None:
     none = [Judged(9, 0, 300, 0, True, ())] * 200
-    found = rate_of(["a", "b"] * 100, none, 121, "files")
+    found = rate_of(["a", "b"] * 100, none, "files")
     assert found.point == 0.0
-    assert 0.0 < found.high < 0.4
-    assert rate_of(["a"], [Judged(0, 0, 0, 3, False, ())], 121, "files").high == 1.0
+    assert found.high == failure_rate_exact(0, 200).high
+    assert rate_of(["a"], [Judged(0, 0, 0, 3, False, ())], "files").high == 1.0
     many = [Judged(9, place % 2, 300, 0, True, ()) for place in range(200)]
-    assert (
-        rate_of(["a"] * 200, many, 121, "files").method != "jackknife"
-    )  # one file is no cluster to leave out
-    assert rate_of([], [], 121, "files").high == 1.0
-    found = rate_of([str(place % 20) for place in range(200)], many, 121, "files")
+    assert rate_of(["a"] * 200, many, "files").method != "jackknife"  # one file is no cluster to leave out
+    assert rate_of([], [], "files").high == 1.0
+    found = rate_of([str(place % 20) for place in range(200)], many, "files")
     assert found.method == "jackknife"
     assert found.low <= 1 / 18 <= found.high
 

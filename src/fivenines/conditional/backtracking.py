@@ -94,13 +94,21 @@ class BacktrackingGenerator:
 
     ``scorer``: gives each segment a number, by its snippet (what stands before it as the prompt; of a line every
     character, its own blanks too), or by its readings (:func:`watched_risk`). The same (prompt, seed, place in the
-    list) gives the same text whatever the batch, as far as the scorer does.
+    list) gives the same text whatever the batch, as far as the scorer does. ``due``: whether a tag is due after a text
+    (the prompt, and what was written after it, without tags), where not each segment began with one in training: a
+    line in the midst of a statement. None: the tags forced stand before each. A line that does not end within
+    ``max_new_tokens`` is written anew.
     """
 
     def __init__(
-        self, generator: TaggedGenerator, scorer: ScorerLike | TextScore, settings: Backtracking
+        self,
+        generator: TaggedGenerator,
+        scorer: ScorerLike | TextScore,
+        settings: Backtracking,
+        *,
+        due: Callable[[str], bool] | None = None,
     ) -> None:
-        self.scorer, self.settings = scorer, settings
+        self.scorer, self.settings, self.due = scorer, settings, due
         self._probing: ProbingScorer | None = None
         if isinstance(scorer, ScorerLike):
             self._probing = ProbingScorer(scorer.scores, least=-math.inf, most=math.inf)
@@ -109,9 +117,9 @@ class BacktrackingGenerator:
             tag for rule in generator.model.scheme.rules if isinstance(rule, Labelled) for tag in rule.tags
         }
         force = tuple(tag for tag in generator.policy.force if tag not in labels)
-        self.going_on = self.generator.with_policy(
-            replace(generator.policy, force=force)
-        )  # a document's tag stands once
+        # a document's tag stands once
+        self.going_on = self.generator.with_policy(replace(generator.policy, force=force))
+        self.within = self.generator.with_policy(replace(generator.policy, force=()))
 
     def sample(self, prompts: Sequence[str], *, seed: int) -> list[str]:
         """One text per prompt; see ``GeneratorLike``."""
@@ -119,8 +127,8 @@ class BacktrackingGenerator:
 
     def forget(self) -> None:
         """As :meth:`TaggedGenerator.forget`."""
-        self.generator.forget()
-        self.going_on.forget()
+        for generator in (self.generator, self.going_on, self.within):
+            generator.forget()
 
     def write(self, prompts: Sequence[str | Ids], *, seed: int) -> list[BacktrackedText]:
         """As :meth:`sample`, with the scores, what it took, and whether the text came to its end.
@@ -147,8 +155,9 @@ class BacktrackingGenerator:
     def _drawn(self, works: Sequence[_Work], seed: int) -> list[TaggedText]:
         """The next segment of each."""
         found: dict[int, TaggedText] = {}
-        for generator, begun in ((self.generator, False), (self.going_on, True)):
-            group = [work for work in works if bool(work.segments) == begun]
+        chosen = [self._generator(work) for work in works]
+        for generator in (self.generator, self.going_on, self.within):
+            group = [work for work, own in zip(works, chosen, strict=True) if own is generator]
             texts = generator.write(
                 [self._tokens(work) for work in group],
                 seed=seed,
@@ -157,6 +166,12 @@ class BacktrackingGenerator:
             )
             found |= {work.place: text for work, text in zip(group, texts, strict=True)}
         return [found[work.place] for work in works]
+
+    def _generator(self, work: _Work) -> TaggedGenerator:
+        if not work.segments:
+            return self.generator
+        due = self.due is None or self.due(work.prompt + self._spelled(work))
+        return self.going_on if due else self.within
 
     def _tokens(self, work: _Work) -> Ids:
         """All that stands before the next segment, tags and blanks among it."""
@@ -207,7 +222,7 @@ class BacktrackingGenerator:
         work.drawn += 1
         if not drawn.text.strip() and work.segments and drawn.ended:
             work.done = work.complete = True
-        elif score <= self.settings.limit:  # NaN is not
+        elif score <= self.settings.limit and self._is_whole(drawn):  # NaN is not
             work.segments.append(drawn)
             work.scores.append(score)
             work.failures = 0
@@ -218,6 +233,12 @@ class BacktrackingGenerator:
                 work.failures = 0
                 del work.segments[-1:], work.scores[-1:]
         work.done = work.done or work.drawn == self.settings.budget
+
+    def _is_whole(self, drawn: TaggedText) -> bool:
+        """Whether a line came to its end: what comes after half of one would be joined to it."""
+        if self.settings.unit != "line" or drawn.ended:
+            return True
+        return drawn.spell(list(self._read_on(drawn))).endswith(("\n", "\r"))
 
     def _result(self, work: _Work) -> BacktrackedText:
         if not work.complete and (self.settings.abstain or not work.segments):
