@@ -307,9 +307,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--batch-sizes", type=int, nargs="+", default=[32, 8, 128], help="the fastest is compared"
     )
-    parser.add_argument("--scale-megabytes", type=float, default=1.0)
-    parser.add_argument("--scale-repetitions", type=int, default=3)
-    parser.add_argument("--scale-shards", type=int, default=4)
+    parser.add_argument("--scale-megabytes", type=float, default=3.0)
+    parser.add_argument("--scale-repetitions", type=int, default=2)
+    parser.add_argument("--scale-shards", type=int, default=8)
     parser.add_argument("--memory-megabytes", type=float, default=0.25, help="of the corpus at its smallest")
     parser.add_argument("--out", type=Path, default=None)
     return parser.parse_args()
