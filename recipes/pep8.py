@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 
 import torch
 from pep8_measured import Measured, Sums, fold
-from python_code import JUDGING, RULE, WINDOW, Places, library, marked, windows
+from python_code import MARKING, RULE, WINDOW, Places, library, marked, windows
 from python_coder import ROOM, Coder, own_texts
 from tag_arms import Model, OwnText, Study, keep, parser, unknown_arms
 
@@ -146,7 +146,7 @@ def arms(runs: RunFolder, files: Sequence[MarkedText], sizes: Sizes) -> OwnText:
         write,
         ROUNDS,
         LIBRARY,
-        {"texts": sizes.own, "own room": OWN_ROOM, "judging": JUDGING, **MADE},
+        {"texts": sizes.own, "own room": OWN_ROOM, "marking": MARKING, **MADE},
     )
 
 
@@ -155,12 +155,15 @@ HEAD = """# Tags on Python style
 `python recipes/pep8.py --out docs/results`
 
 Failures are lines that break a rule of pycodestyle (E and W, without W503 and W504), of the lines that are not blank
-and that could be judged, after places in held-out files; intervals by file. Nats over plain: of held-out files by the
+and that could be judged, after places in held-out files; intervals by file. A text that stops being Python is judged
+up to there; the line with which it does is counted apart. Nats over plain: of held-out files by the
 model as it is, a tagged one given its good tags, whatever the control. Under attack: lines after the prompts of the
 last round, drawn anew."""
 FACTS: dict[str, Unit] = {
     "per 1,000 characters": "number",
     "compile": "share",
+    "stop being Python": "share",
+    "failing lines with these": "share",
     "lines not judged": "share",
     "characters a line": "number",
     "texts without a line": "share",
@@ -172,7 +175,9 @@ RICHEST = "conditional, own text"
 
 
 def fewer(rows: Sequence[Row]) -> str:
-    """How many times fewer than plain likelihood of the same seeds, by line and by character."""
+    """How many times fewer than plain likelihood of the same seeds: by line, by character, and by line where the one
+    with which a text stops being Python counts too.
+    """
     counted: dict[tuple[str, str], dict[int, Sums]] = {}
     for row in rows:
         counted.setdefault((row.objective, row.control), {})[row.seed] = json.loads(str(row.facts["by file"]))
@@ -184,8 +189,8 @@ def fewer(rows: Sequence[Row]) -> str:
     for (objective, control), own in counted.items():
         seeds = sorted(set(own) & set(plain))
         cells = [objective, control, str(len(seeds))]
-        for by in (1, 2):
-            found = fold([plain[s] for s in seeds], [own[s] for s in seeds], by=by) if seeds else None
+        for by in ("line", "character", "line or end"):
+            found = fold([plain[s] for s in seeds], [own[s] for s in seeds], by) if seeds else None
             cells += [point_text(found, as_share=False), interval_text(found, as_share=False)]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

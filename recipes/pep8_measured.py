@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +43,8 @@ ANEW = Backtracking(0.5, unit="line", segments=12, tries=4, budget=48)
 LINE = 40  # tokens of such a line
 FEW = 30  # broken lines: below that no jackknife
 HELD_OUT_WINDOWS = 600
-Sums = dict[str, list[float]]  # of a file: lines that break, lines, characters
+Sums = dict[str, list[float]]  # of a file: lines that break, lines, characters, texts that stop being Python
+By = Literal["line", "character", "line or end"]
 
 
 class Arms(Protocol):
@@ -107,8 +108,8 @@ def statement_is_due(text: str) -> bool:
 def sums_of(files: Sequence[str], judged: Sequence[Judged]) -> Sums:
     found: Sums = {}
     for file, each in zip(files, judged, strict=True):
-        one = found.setdefault(file, [0.0, 0.0, 0.0])
-        for place, value in enumerate((each.broken, each.lines, each.characters)):
+        one = found.setdefault(file, [0.0, 0.0, 0.0, 0.0])
+        for place, value in enumerate((each.broken, each.lines, each.characters, each.wrong)):
             one[place] += value
     return found
 
@@ -140,17 +141,19 @@ def rate_of(names: Sequence[str], judged: Sequence[Judged], unit: str) -> Estima
     )
 
 
-def fold(base: Sequence[Sums], own: Sequence[Sums], *, by: int = 1) -> Estimate | None:
-    """How many times fewer than ``base``, both over the same seeds: by line, or by character (``by`` 2). Clusters are
-    files; None where the jackknife has too little to stand on.
+def fold(base: Sequence[Sums], own: Sequence[Sums], by: By = "line") -> Estimate | None:
+    """How many times fewer than ``base``, both over the same seeds; "line or end": the line with which a text stops
+    being Python counts as one that fails. Clusters are files; None where the jackknife has too little to stand on.
     """
     files = sorted({file for sums in (*base, *own) for file in sums})
     rows = np.zeros((len(files), 4))
     for first, side in ((0, base), (2, own)):
         for sums in side:
             for place, file in enumerate(files):
-                one = sums.get(file, [0.0, 0.0, 0.0])
-                rows[place, first : first + 2] += one[0], one[by]
+                broken, lines, characters, wrong = sums.get(file, [0.0, 0.0, 0.0, 0.0])
+                more = wrong if by == "line or end" else 0.0
+                rows[place, first] += broken + more
+                rows[place, first + 1] += characters if by == "character" else lines + more
     if rows[:, 2].sum() < FEW or min((rows[:, 0] > 0.0).sum(), (rows[:, 2] > 0.0).sum()) < 2:
         return None
 
@@ -289,10 +292,12 @@ class Measured:
 def shares(judged: Sequence[Judged]) -> dict[str, float]:
     """What stands beside a rate: of texts that are short, cut off or no Python a rate alone says little."""
     lines, characters = (sum(getattr(each, name) for each in judged) for name in ("lines", "characters"))
-    cut, broken = (sum(getattr(each, name) for each in judged) for name in ("cut", "broken"))
+    cut, broken, wrong = (sum(getattr(each, name) for each in judged) for name in ("cut", "broken", "wrong"))
     return {
         "per 1,000 characters": 1000.0 * broken / characters if characters else math.nan,
         "compile": sum(each.compiles for each in judged) / len(judged),
+        "stop being Python": wrong / len(judged),
+        "failing lines with these": (broken + wrong) / (lines + wrong) if lines + wrong else math.nan,
         "lines not judged": cut / (cut + lines) if cut + lines else 1.0,
         "characters a line": characters / lines if lines else math.nan,
         "texts without a line": sum(not each.lines for each in judged) / len(judged),

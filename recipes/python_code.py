@@ -28,6 +28,7 @@ from fivenines.conditional.tagging.style import StyleScorer
 
 __all__ = [
     "JUDGING",
+    "MARKING",
     "RULE",
     "Judged",
     "Parted",
@@ -56,7 +57,7 @@ LEFT_OUT = {
     "turtledemo",
     "idle_test",
 }
-JUDGING = 2  # which way of judging and marking: one more where it changes
+MARKING, JUDGING = 1, 1  # which way of marking own text, and of judging: one more where it changes
 WINDOW, LONGEST, LEAST = 500, 6_000, 200  # characters of a training text, of a prompt at most and at least
 
 
@@ -187,13 +188,14 @@ def reading(text: str) -> Reading:
 class Judged:
     """``lines``: those that are not blank, or that break a rule by being so; ``broken``: those that break one.
 
-    A line with which the text stops being Python breaks a rule (E9), and ends what can be judged. ``cut``: lines after
-    that, or of a statement still open at the end; ``compiles``: all that was judged, with its prompt.
+    ``wrong``: whether a line makes the text no Python, which ends what can be judged. ``cut``: the lines from that one
+    on, or those of a statement still open at the end; ``compiles``: all of it up to there, with its prompt.
     """
 
     lines: int
     broken: int
     characters: int
+    wrong: bool
     cut: int
     compiles: bool
     codes: tuple[str, ...]
@@ -228,21 +230,22 @@ def parted(prompt: str, written: str) -> Parted:
 def judge(prompt: str, written: str) -> Judged:
     """``written``: whole lines after a prompt of whole lines."""
     part, head = parted(prompt, written), prompt.count("\n")
-    told = RULE.violations(prompt + "".join(f"{line}\n" for line in part.whole))
+    text = prompt + "".join(f"{line}\n" for line in part.whole)
+    told = RULE.violations(text)
     if told is None:  # the checker gives up where the tokenizer does not: nothing is known to be good
         part, told = Parted([], [*part.whole, *part.wrong], part.cut), []
-    lines = part.whole
     found = sorted({(each.line, each.code) for each in told if each.line > head})
     broken = {line for line, _ in found}
-    judged = broken | {head + 1 + place for place, line in enumerate(lines) if line.strip()}
-    codes = [code for _, code in found]
-    if part.wrong:
-        last = head + len(lines) + len(part.wrong)
-        broken, judged, codes = broken | {last}, judged | {last}, [*codes, "E9"]
-    cut = part.cut + max(0, sum(bool(line.strip()) for line in part.wrong) - 1)
-    characters = len("\n".join([*lines, *part.wrong[-1:]]))
-    compiles = bool(lines) and not part.wrong and _compiles(prompt + "\n".join(lines))
-    return Judged(len(judged), len(broken), characters, cut, compiles, tuple(codes))
+    judged = broken | {head + 1 + place for place, line in enumerate(part.whole) if line.strip()}
+    return Judged(
+        len(judged),
+        len(broken),
+        len("\n".join(part.whole)),
+        bool(part.wrong),
+        part.cut + sum(bool(line.strip()) for line in part.wrong),
+        bool(part.whole) and not part.wrong and _compiles(text),
+        tuple(code for _, code in found),
+    )
 
 
 def _compiles(text: str) -> bool:

@@ -55,21 +55,16 @@ PROMPT = "import os\n\n\ndef f(x):\n    if x:\n"
         ("        return os\n\n\n", 1, 0, 0, ()),
         ("", 0, 0, 0, ()),
         ("        y = (\n", 0, 0, 1, ()),
-        (
-            "        return os\n    y = 1)\n    z=3\n",
-            2,
-            1,
-            1,
-            ("E9",),
-        ),  # no Python: the line breaks, the rest is cut
-        ("        y = 1\n  z=3\n    a=3\n", 2, 1, 1, ("E9",)),
-        ("        y = [\n            1,\n        )]\n", 1, 1, 2, ("E9",)),
+        ("        return os\n    y = 1)\n    z=3\n", 1, 0, 2, ()),  # no Python: not judged from there on
+        ("        y = 1\n  z=3\n    a=3\n", 1, 0, 2, ()),
+        ("        y = [\n            1,\n        )]\n", 0, 0, 3, ()),
     ],
 )
 def test_what_counts(written: str, lines: int, broken: int, cut: int, codes: tuple[str, ...]) -> None:
     found = judge(PROMPT, written)
     assert (found.lines, found.broken, found.cut, found.codes) == (lines, broken, cut, codes)
-    assert found.compiles == (lines > 0 and "E9" not in codes)
+    assert found.wrong == (cut > 0 and "(" not in written)
+    assert found.compiles == (lines > 0 and not found.wrong)
 
 
 def test_what_more_lines_can_end_and_what_nothing_mends() -> None:
@@ -271,12 +266,12 @@ def test_text_of_ones_own_comes_in_rounds_that_resume(tmp_path: Path, files: lis
 
 
 def test_few_broken_lines_have_a_bound_that_holds_at_none() -> None:
-    none = [Judged(9, 0, 300, 0, True, ())] * 200
+    none = [Judged(9, 0, 300, False, 0, True, ())] * 200
     found = rate_of(["a", "b"] * 100, none, "files")
     assert found.point == 0.0
     assert found.high == failure_rate_exact(0, 200).high
-    assert rate_of(["a"], [Judged(0, 0, 0, 3, False, ())], "files").high == 1.0
-    many = [Judged(9, place % 2, 300, 0, True, ()) for place in range(200)]
+    assert rate_of(["a"], [Judged(0, 0, 0, True, 3, False, ())], "files").high == 1.0
+    many = [Judged(9, place % 2, 300, False, 0, True, ()) for place in range(200)]
     assert rate_of(["a"] * 200, many, "files").method != "jackknife"  # one file is no cluster to leave out
     assert rate_of([], [], "files").high == 1.0
     found = rate_of([str(place % 20) for place in range(200)], many, "files")
@@ -286,14 +281,18 @@ def test_few_broken_lines_have_a_bound_that_holds_at_none() -> None:
 
 def test_how_many_times_fewer() -> None:
     rng = np.random.default_rng(0)
-    plain: Sums = {str(i): [float(rng.poisson(20)), 200.0, 6000.0] for i in range(30)}
-    own: Sums = {str(i): [float(rng.poisson(5)), 200.0, 4000.0] for i in range(30)}
-    lines, characters = fold([plain], [own]), fold([plain], [own], by=2)
+    plain: Sums = {str(i): [float(rng.poisson(20)), 200.0, 6000.0, 9.0] for i in range(30)}
+    own: Sums = {str(i): [float(rng.poisson(5)), 200.0, 4000.0, 9.0] for i in range(30)}
+    lines, characters = fold([plain], [own]), fold([plain], [own], "character")
     assert lines is not None
     assert characters is not None
     assert lines.low < 4.0 < lines.high
+    ends = fold([plain], [own], "line or end")
+    assert ends is not None
+    broken = [sum(each[0] for each in side.values()) for side in (plain, own)]
+    assert ends.point == pytest.approx((broken[0] + 270) / (broken[1] + 270))
     assert characters.point == pytest.approx(lines.point * 4000 / 6000)
-    assert fold([plain], [{"0": [0.0, 10.0, 300.0]}]) is None
-    assert fold([plain], [{"0": [40.0, 90.0, 300.0], "1": [0.0, 90.0, 300.0]}]) is None
-    pair = [Judged(3, 1, 90, 0, True, ("E501",)), Judged(2, 0, 60, 1, True, ())]
-    assert sums_of(["a", "a"], pair) == {"a": [1.0, 5.0, 150.0]}
+    assert fold([plain], [{"0": [0.0, 10.0, 300.0, 0.0]}]) is None
+    assert fold([plain], [{"0": [40.0, 90.0, 300.0, 0.0], "1": [0.0, 90.0, 300.0, 0.0]}]) is None
+    pair = [Judged(3, 1, 90, False, 0, True, ("E501",)), Judged(2, 0, 60, True, 1, False, ())]
+    assert sums_of(["a", "a"], pair) == {"a": [1.0, 5.0, 150.0, 1.0]}
