@@ -22,22 +22,13 @@ import torch
 from pep8_measured import Measured, Sums, fold
 from python_code import MARKING, RULE, WINDOW, Places, library, marked, windows
 from python_coder import ROOM, Coder, own_texts
-from tag_arms import Model, OwnText, Study, keep, parser, unknown_arms
+from tag_arms import Model, OwnText, Study, keep, objectives, parser, tuned, unknown_arms
 
 from fivenines.conditional.decoding import TaggedGenerator
 from fivenines.conditional.marks import MarkedText
 from fivenines.conditional.measuring.results import Arm as Row
 from fivenines.conditional.measuring.results import Unit
-from fivenines.conditional.objectives import (
-    AdvantageWeighted,
-    Conditional,
-    Filtering,
-    Likelihood,
-    Objective,
-    RewardWeighted,
-    TokenMasked,
-    Unlikelihood,
-)
+from fivenines.conditional.objectives import Conditional, Filtering, Objective
 from fivenines.conditional.policy import TagPolicy
 from fivenines.conditional.schemes import Banded, Scheme
 from fivenines.files import atomic_file, read_jsonl, write_jsonl_atomic
@@ -59,20 +50,7 @@ LIBRARY = 0.5  # texts of the library among these, for each of its own
 OWN_ROOM = 240  # tokens of a text of one's own
 # how texts are made: all is made anew where it changes
 MADE = {"rule": RULE.version, "window": WINDOW, "room": ROOM}
-OBJECTIVES: dict[str, Objective] = {
-    "likelihood": Likelihood(),
-    "conditional": Conditional(),
-    "filtering": Filtering(0.0, by="max"),
-    "unlikelihood": Unlikelihood(0.5),
-    "reward-weighted": RewardWeighted(),
-    "advantage-weighted": AdvantageWeighted(),
-    "masked tokens": TokenMasked(0.5),
-}
-TUNED: dict[str, Objective] = {  # after half the budget of plain likelihood
-    "tuned: conditional": Conditional(),
-    "tuned: filtering": Filtering(0.0, by="max"),
-    "tuned: unlikelihood": Unlikelihood(0.5),
-}
+OBJECTIVES, TUNED = objectives("conditional", Conditional()), tuned("conditional", Conditional())
 OWN: dict[str, Objective] = {  # the last part of the budget on text of its own as well
     "conditional, own text": Conditional(),
     "filtering, own text": Filtering(0.0, by="max"),
@@ -182,10 +160,9 @@ def fewer(rows: Sequence[Row]) -> str:
     for row in rows:
         counted.setdefault((row.objective, row.control), {})[row.seed] = json.loads(str(row.facts["by file"]))
     plain = counted.get(("likelihood", "none"), {})
-    lines = [
-        "| objective | control | seeds | times fewer a line | interval | times fewer a character | interval |"
-    ]
-    lines.append("|---|---|---|---|---|---|---|")
+    heads = ["objective", "control", "seeds", "times fewer a line", "interval", "a character", "interval"]
+    heads += ["a line, no Python too", "interval"]
+    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
     for (objective, control), own in counted.items():
         seeds = sorted(set(own) & set(plain))
         cells = [objective, control, str(len(seeds))]

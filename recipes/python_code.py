@@ -146,9 +146,8 @@ def _inside_strings(text: str) -> set[int]:
 
 def prompt_fits(text: str) -> bool:
     """Whether code can be gone on with and judged: whole lines from the top level on, not too long."""
-    return (
-        LEAST < len(text) <= LONGEST and text.endswith("\n") and _top_level(text) and reading(text) == "whole"
-    )
+    fits = LEAST < len(text) <= LONGEST and text.endswith("\n") and _top_level(text)
+    return fits and reading(text) == "whole" and RULE.violations(text) is not None
 
 
 def _top_level(statement: str) -> bool:

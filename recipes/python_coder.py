@@ -122,9 +122,9 @@ class LineRule:
         return np.array([self._score(snippet) for snippet in snippets])
 
     def _score(self, snippet: Snippet) -> float:
-        found = [shown for shown in self._prompts if snippet.prompt.startswith(shown)]
         if self.coder is None:
             raise RuntimeError("the rule must be told the prompts: call over")
+        found = [shown for shown in self._prompts if snippet.prompt.startswith(shown)]
         if not found:
             return math.nan
         shown = max(found, key=len)
@@ -170,15 +170,15 @@ def own_texts(
         text = marked(f"own-{number}", prompt + "".join(f"{line}\n" for line in part.whole))
         if None in text.marks[0].scores:
             continue
-        if not part.wrong:
-            text = _without_openers(text)
-        if not part.wrong and text.marks[0].spans[-1][0] < len(prompt):
-            continue
         if part.wrong:
             marks, added = text.marks[0], "\n".join(part.wrong)
             spans = (*marks.spans, (len(text.text), len(text.text) + len(added)))
             marks = replace(marks, spans=spans, scores=(*marks.scores, 1.0))
             text = replace(text, text=f"{text.text}{added}\n", marks=(marks,))
+        else:
+            text = _without_openers(text)
+            if text.marks[0].spans[-1][0] < len(prompt):  # nothing new is left
+                continue
         yield last_statements(tokenizer, encode_marked(text), room)
 
 

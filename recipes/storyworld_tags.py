@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tag_arms import Model, Study, keep, parser, step_name, unknown_arms
+from tag_arms import Model, Study, keep, objectives, parser, step_name, tuned, unknown_arms
 
 from fivenines.conditional.decoding import TaggedGenerator
 from fivenines.conditional.guidance import Guidance
@@ -35,16 +35,7 @@ from fivenines.conditional.measuring.red_team import RedTeamConfig, Target, red_
 from fivenines.conditional.measuring.results import Arm as Row
 from fivenines.conditional.measuring.results import Unit
 from fivenines.conditional.model import TaggedModel
-from fivenines.conditional.objectives import (
-    AdvantageWeighted,
-    Conditional,
-    Filtering,
-    Likelihood,
-    Objective,
-    RewardWeighted,
-    TokenMasked,
-    Unlikelihood,
-)
+from fivenines.conditional.objectives import Conditional, Objective
 from fivenines.conditional.policy import TagPolicy
 from fivenines.conditional.risk import LikelihoodRatio, TagRisk
 from fivenines.conditional.schemes import Banded, Scheme
@@ -82,20 +73,8 @@ seconds for all prompts. Failures are counted among what was written; under atta
 failure."""
 FACTS: dict[str, Unit] = {"no story": "share", "without output": "share", "processor seconds": "number"}
 
-OBJECTIVES: dict[str, Objective] = {
-    "likelihood": Likelihood(),
-    "conditional, emphasis 3": Conditional(emphasis=3.0),
-    "filtering": Filtering(0.0, by="max"),
-    "unlikelihood": Unlikelihood(0.5),
-    "reward-weighted": RewardWeighted(),
-    "advantage-weighted": AdvantageWeighted(),
-    "masked tokens": TokenMasked(0.5),
-}
-TUNED: dict[str, Objective] = {  # after half the budget of plain likelihood
-    "tuned: conditional, emphasis 3": Conditional(emphasis=3.0),
-    "tuned: filtering": Filtering(0.0, by="max"),
-    "tuned: unlikelihood": Unlikelihood(0.5),
-}
+TAGS = "conditional, emphasis 3"
+OBJECTIVES, TUNED = objectives(TAGS, Conditional(emphasis=3.0)), tuned(TAGS, Conditional(emphasis=3.0))
 EXTRA: dict[str, Objective] = {
     "conditional": Conditional()
 }  # without emphasis; not among the arms that run unasked

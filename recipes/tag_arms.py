@@ -22,7 +22,15 @@ from fivenines.conditional.measuring.frontier import write_frontier
 from fivenines.conditional.measuring.results import Arm as Row
 from fivenines.conditional.measuring.results import Unit, pooled, read_arms, results_table, write_arms
 from fivenines.conditional.model import TaggedModel
-from fivenines.conditional.objectives import Objective
+from fivenines.conditional.objectives import (
+    AdvantageWeighted,
+    Filtering,
+    Likelihood,
+    Objective,
+    RewardWeighted,
+    TokenMasked,
+    Unlikelihood,
+)
 from fivenines.conditional.schemes import Scheme
 from fivenines.conditional.training import Arm, First, fit_first, fit_in_two, fit_tagged
 from fivenines.files import atomic_file, read_json, read_jsonl, write_json_atomic, write_jsonl_atomic
@@ -30,7 +38,7 @@ from fivenines.models.language_model import LanguageModel, LanguageModelConfig, 
 from fivenines.models.training_config import TrainingConfig, TrainingResult
 from fivenines.store import RunFolder, Step, TaskLock
 
-__all__ = ["Model", "OwnText", "Study", "keep", "parser", "step_name", "unknown_arms"]
+__all__ = ["Model", "OwnText", "Study", "keep", "objectives", "parser", "step_name", "tuned", "unknown_arms"]
 
 Model = TaggedModel | LanguageModel
 
@@ -221,6 +229,25 @@ def _steps(study: Study) -> int:
 
 def _written(step: Step) -> list[MarkedText]:
     return [MarkedText.from_row(row) for _, row in read_jsonl(step.path / "own.jsonl")]
+
+
+def objectives(name: str, tags: Objective) -> dict[str, Objective]:
+    """What training from scratch is compared with; the arm with tags goes by ``name``."""
+    return {
+        "likelihood": Likelihood(),
+        name: tags,
+        "filtering": Filtering(0.0, by="max"),
+        "unlikelihood": Unlikelihood(0.5),
+        "reward-weighted": RewardWeighted(),
+        "advantage-weighted": AdvantageWeighted(),
+        "masked tokens": TokenMasked(0.5),
+    }
+
+
+def tuned(name: str, tags: Objective) -> dict[str, Objective]:
+    """What comes after half the budget of plain likelihood."""
+    every = objectives(name, tags)
+    return {f"tuned: {each}": every[each] for each in (name, "filtering", "unlikelihood")}
 
 
 def step_name(*parts: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sysconfig
 from dataclasses import replace
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pep8 import OWN, Sizes, arms
+from pep8 import OWN, Sizes, arms, fewer
 from pep8_measured import Sums, fold, rate_of, statement_is_due, sums_of
 from python_code import Judged, Places, first_statement_breaks, judge, marked, prompt_fits, reading, windows
 from python_coder import Coder, LineRule, own_texts
@@ -19,6 +20,7 @@ from python_layout import Layout
 from fivenines.conditional.backtracking import Backtracking, BacktrackingGenerator
 from fivenines.conditional.decoding import TaggedGenerator
 from fivenines.conditional.marks import MarkedText
+from fivenines.conditional.measuring.results import Arm as Row
 from fivenines.conditional.model import TaggedModel
 from fivenines.conditional.objectives import Conditional
 from fivenines.conditional.schemes import Banded, Scheme
@@ -294,5 +296,12 @@ def test_how_many_times_fewer() -> None:
     assert characters.point == pytest.approx(lines.point * 4000 / 6000)
     assert fold([plain], [{"0": [0.0, 10.0, 300.0, 0.0]}]) is None
     assert fold([plain], [{"0": [40.0, 90.0, 300.0, 0.0], "1": [0.0, 90.0, 300.0, 0.0]}]) is None
+    rows = [
+        Row(name, 1, "none", 5, 100, failure_rate_exact(5, 100), facts={"by file": json.dumps(sums)})
+        for name, sums in (("likelihood", plain), ("conditional", own))
+    ]
+    table = fewer(rows).splitlines()
+    assert len({line.count("|") for line in table}) == 1  # every column has its head
+    assert f"| {lines.point:.2g}" in table[-1]
     pair = [Judged(3, 1, 90, False, 0, True, ("E501",)), Judged(2, 0, 60, True, 1, False, ())]
     assert sums_of(["a", "a"], pair) == {"a": [1.0, 5.0, 150.0, 1.0]}

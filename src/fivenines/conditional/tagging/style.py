@@ -67,11 +67,14 @@ class StyleScorer:
 
     def violations(self, text: str) -> list[Violation] | None:
         """All that are found in a text, as the checker tells them; None for what is no Python."""
-        return _violations(_lines(text), self.ignore, self.select, self.max_line_length)
+        return self._violations(_lines(text))
+
+    def _violations(self, lines: Sequence[str]) -> list[Violation] | None:
+        return _violations(lines, self.ignore, self.select, self.max_line_length)
 
     def _score(self, text: SpannedText) -> Scores:
         lines = _lines(text.text)
-        violations = self.violations(text.text)
+        violations = self._violations(lines)
         if violations is None:
             return np.full(len(text.spans), np.nan)
         starts = np.cumsum([0, *(len(line) for line in lines)]).tolist()
